@@ -1,0 +1,71 @@
+# The map of the project: `make help`. Every target works from a fresh checkout and installs what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# Recipes run in this file's own directory, so that `make -C` and `make -f` work from anywhere.
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+PY := $(ROOT)/.venv/bin/python
+RUN := cd $(ROOT) &&
+SOURCES := operator images local tests
+
+.PHONY: help setup demo test down check fmt lint types layers generated unit golden apiserver node generate golden-update lock manifests bench
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(ROOT)/.venv/ready ## the Python environment in .venv
+
+# The stamp is written last: an interrupted installation is done again.
+$(ROOT)/.venv/ready: $(ROOT)/requirements.lock
+	@$(ROOT)/local/setup.sh $(ROOT)
+
+demo: setup ## local cluster, chart, first example, one completion; last line `demo: ok`
+	@$(RUN) $(PY) -m local demo
+
+test: setup ## every test tier: unit, golden, apiserver, node
+	@$(RUN) $(PY) -m local test
+
+down: setup ## remove everything that demo and test started on this machine
+	@$(RUN) $(PY) -m local down
+
+check: lint types layers generated unit golden ## what must pass before a merge, in under two minutes
+
+fmt: setup ## format the sources
+	@$(RUN) .venv/bin/ruff format -q $(SOURCES) && .venv/bin/ruff check -q --fix $(SOURCES)
+
+lint: setup ## formatting and lint
+	@$(RUN) .venv/bin/ruff format -q --check $(SOURCES) && .venv/bin/ruff check -q $(SOURCES)
+
+types: setup ## strict type checking
+	@$(RUN) .venv/bin/mypy -p berth -p berth_server -p local --no-error-summary
+
+layers: setup ## import contracts
+	@$(RUN) PYTHONPATH=operator:images/server .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
+
+generated: setup ## generated files are current
+	@$(RUN) PYTHONPATH=operator $(PY) -m berth.cli.generate --check
+
+generate: setup ## write the CRD, the chart's copy and the reference pages from the code
+	@$(RUN) PYTHONPATH=operator $(PY) -m berth.cli.generate
+
+unit: setup ## pure tests, milliseconds each
+	@$(RUN) $(PY) -m pytest -q tests/unit
+
+golden: setup ## endpoint.yaml -> expected children
+	@$(RUN) $(PY) -m pytest -q tests/golden
+
+golden-update: setup ## rewrite the expected children, to be reviewed as a diff
+	@$(RUN) BERTH_GOLDEN_UPDATE=1 $(PY) -m pytest -q tests/golden
+
+apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
+	@$(RUN) $(PY) -m local test apiserver
+
+node: setup ## real kubelet, containerd and vLLM (root)
+	@$(RUN) $(PY) -m local test node
+
+manifests: setup ## dist/install.yaml: what the chart installs, as one plain file
+	@$(RUN) $(PY) -m local manifests
+
+lock: setup ## pin the dependencies again
+	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --extra dev --generate-hashes --python-version 3.11 --universal --no-header -o requirements.lock
+	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --generate-hashes --python-version 3.11 --no-header -c requirements.lock -o images/operator/requirements.lock
