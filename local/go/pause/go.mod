@@ -1,0 +1,3 @@
+module berth.dev/local/pause
+
+go 1.24.0
