@@ -1,0 +1,122 @@
+"""Conditions and their reasons, each with its meaning: the one source of status, tests and the reference page."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Type(StrEnum):
+    """Condition types, in the order in which status lists them."""
+
+    READY = "Ready"
+    ACCEPTED = "Accepted"
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+TYPE_MEANING = {
+    Type.READY: "The current spec is accepted, is the one serving, and a pod has proven it with a token. Derived.",
+    Type.ACCEPTED: "The spec can be carried out. False: nothing was changed, pods of the last valid spec keep serving.",
+    Type.AVAILABLE: "At least one pod serves requests.",
+    Type.PROGRESSING: "Pods are being brought to the current spec.",
+    Type.RECONCILING: "Present and True only while work goes on (kstatus).",
+    Type.STALLED: "Present and True only while nothing will get better without a person (kstatus).",
+}
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and problems."""
+
+    SERVING = "Serving"
+    SUSPENDED = "Suspended"
+    STARTING = "Starting"
+    ROLLING_OUT = "RollingOut"
+    SCALING = "Scaling"
+    COMPLETE = "Complete"
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_POD_TEMPLATE = "InvalidPodTemplate"
+    NAME_TAKEN = "NameTaken"
+    WAITING_FOR_DELETION = "WaitingForDeletion"
+    FORBIDDEN = "Forbidden"
+    UNSCHEDULABLE = "Unschedulable"
+    PODS_NOT_CREATED = "PodsNotCreated"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CONTAINER_FAILED = "ContainerFailed"
+    POD_FAILED = "PodFailed"
+    MOUNT_FAILED = "MountFailed"
+
+
+class Explanation(NamedTuple):
+    """What a reason means and what to do, as the reference page prints it."""
+
+    meaning: str
+    action: str
+
+
+REASON_EXPLANATION: dict[Reason, Explanation] = {
+    Reason.SERVING: Explanation("A pod answers requests.", "Nothing."),
+    Reason.SUSPENDED: Explanation(
+        "`spec.suspend` is true or `spec.replicas` is 0: no pods, on purpose.", "Undo it to serve."
+    ),
+    Reason.STARTING: Explanation(
+        "A pod runs and is not ready yet; the message names the launcher's phase.", "Wait; the phase should move."
+    ),
+    Reason.ROLLING_OUT: Explanation(
+        "Pods of the new spec are being started; the old ones serve until they are proven.", "Wait."
+    ),
+    Reason.SCALING: Explanation("Pods are being added or removed.", "Wait."),
+    Reason.COMPLETE: Explanation("Every wanted pod runs the current spec and is ready.", "Nothing."),
+    Reason.ACCEPTED: Explanation("The spec can be carried out.", "Nothing."),
+    Reason.INVALID_SPEC: Explanation(
+        "A field that the schema cannot check is wrong; the message names it.", "Change the field."
+    ),
+    Reason.INVALID_POD_TEMPLATE: Explanation(
+        "`spec.podTemplate` has a field that Kubernetes does not know, a value it refuses, or one that Berth sets.",
+        "Change or remove the field that the message names.",
+    ),
+    Reason.NAME_TAKEN: Explanation(
+        "An object with the name that a child needs exists and belongs to somebody else. Berth never takes it over.",
+        "Rename the endpoint, or delete the other object.",
+    ),
+    Reason.WAITING_FOR_DELETION: Explanation(
+        "A child of a deleted endpoint of the same name is still being removed.",
+        "Wait for the garbage collector; if it lasts, look for finalizers on that object.",
+    ),
+    Reason.FORBIDDEN: Explanation(
+        "Berth may not write a child; the message has the API server's words.",
+        "Grant the permission that is named, or lift the policy.",
+    ),
+    Reason.UNSCHEDULABLE: Explanation(
+        "No node can take the pod; the message says which resource is short and by how much.",
+        "Ask for less, free some, or add nodes.",
+    ),
+    Reason.PODS_NOT_CREATED: Explanation(
+        "Kubernetes refused to create the pods: a quota, Pod Security, or a webhook.",
+        "Follow the message of the API server.",
+    ),
+    Reason.IMAGE_PULL_FAILED: Explanation(
+        "An image cannot be pulled.", "Check its name, the registry and the pull secrets."
+    ),
+    Reason.CONTAINER_CONFIG_INVALID: Explanation(
+        "A container cannot be created: usually a Secret, a ConfigMap or a key of one is missing.",
+        "Create what the message names; the kubelet retries by itself.",
+    ),
+    Reason.OUT_OF_MEMORY: Explanation(
+        "The kernel killed the container at its memory limit.", "Raise `spec.resources.limits.memory`."
+    ),
+    Reason.CONTAINER_FAILED: Explanation(
+        "A container ended and left no reason of its own.", "Read its log: `kubectl logs --previous`."
+    ),
+    Reason.POD_FAILED: Explanation(
+        "The pod as a whole failed, for example evicted by the node.", "Follow the message; Kubernetes replaces it."
+    ),
+    Reason.MOUNT_FAILED: Explanation(
+        "A volume cannot be mounted.", "Create or repair the claim, Secret or ConfigMap that the message names."
+    ),
+}
+
+READY_NEEDS = (Type.ACCEPTED, Type.AVAILABLE)

@@ -1,0 +1,59 @@
+"""Names that are part of the contract: API group, labels, containers, ports, volumes and paths."""
+
+from dataclasses import dataclass
+
+GROUP = "berth.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ModelEndpoint"
+PLURAL = "modelendpoints"
+
+FIELD_MANAGER = "berth"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "berth"
+ENDPOINT_LABEL = f"{GROUP}/endpoint"
+# Hash of the complete intent of the last apply: a field that left the intent shows as a changed hash.
+INTENT_ANNOTATION = f"{GROUP}/intent"
+
+SERVER_CONTAINER = "server"
+PAYLOAD_CONTAINER = "berth-payload"
+
+SERVER_PORT_NAME = "http"
+SERVER_PORT = 8000
+LAUNCHER_PORT_NAME = "berth"
+LAUNCHER_PORT = 8001
+
+PAYLOAD_VOLUME = "berth-payload"
+WEIGHTS_VOLUME = "berth-weights"
+MODEL_VOLUME = "berth-model"
+ENGINE_CACHE_VOLUME = "berth-engine-cache"
+TMP_VOLUME = "berth-tmp"
+SHM_VOLUME = "berth-shm"
+
+PAYLOAD_PATH = "/opt/berth"
+WEIGHTS_PATH = "/var/lib/berth/weights"
+MODEL_PATH = "/var/lib/berth/model"
+ENGINE_CACHE_PATH = "/var/cache/berth"
+
+Manifest = dict[str, object]
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which ModelEndpoint: namespace and name."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def selector(name: str) -> dict[str, str]:
+    """Labels that select the pods of endpoint `name`. Immutable: a Deployment's selector cannot change."""
+    return {ENDPOINT_LABEL: name}
+
+
+def labels(name: str) -> dict[str, str]:
+    """Labels of every child and pod of endpoint `name`."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, **selector(name)}

@@ -1,0 +1,1 @@
+"""Judgement, pure: admit a spec, plan the writes, diagnose pods, summarize status."""

@@ -1,0 +1,114 @@
+"""Admission: what the schema cannot check, and what is without effect."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from berth.api import names
+from berth.api.conditions import Reason
+from berth.api.flags import OWNED_FLAGS
+from berth.api.spec import Endpoint
+
+_FLAG = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9-]*(\.[\w.-]+)?$")
+
+# Paths of spec.podTemplate that are Berth's, with what to do instead.
+_POD_PATHS = {
+    ("spec", "restartPolicy"): "remove it: pods of a Deployment are always restarted",
+    ("spec", "terminationGracePeriodSeconds"): "use spec.rollout.drainSeconds, the grace period is 30 s more",
+}
+_SERVER_FIELDS = {
+    "command": "remove it: the launcher runs vLLM",
+    "args": "use spec.server.args and spec.server.extraArgs",
+    "livenessProbe": "remove it: the launcher proves that the engine makes progress",
+    "readinessProbe": "remove it: the launcher proves the engine with a token",
+    "startupProbe": "remove it: a start is judged by its progress",
+    "lifecycle": "use spec.rollout.drainSeconds",
+    "ports": "use spec.service.port for the port that clients see",
+}
+
+
+class Refusal(NamedTuple):
+    """Why a spec is not accepted: a reason and a sentence that names the field and the way out."""
+
+    reason: Reason
+    message: str
+
+
+def refusals(ep: Endpoint) -> list[Refusal]:
+    """Everything wrong with the spec that the API server could not refuse."""
+    found = [Refusal(Reason.INVALID_SPEC, text) for text in (*_args(ep.spec.server.args), *_quantities(ep))]
+    return found + [Refusal(Reason.INVALID_POD_TEMPLATE, text) for text in _pod_template(ep.spec.pod_template)]
+
+
+def _args(args: dict[str, Any]) -> Iterator[str]:
+    for flag, value in args.items():
+        path = f"spec.server.args[{flag}]"
+        dashed = flag.replace("_", "-")
+        if flag.startswith("-"):
+            yield f"{path}: write the flag without leading dashes: {flag.lstrip('-')}"
+        elif "_" in flag.split(".")[0]:
+            instead = f" (and --{dashed} is set by Berth: {OWNED_FLAGS[dashed]})" if dashed in OWNED_FLAGS else ""
+            yield f"{path}: vLLM's flags have dashes, not underscores: write {dashed}{instead}"
+        elif flag in OWNED_FLAGS:
+            yield f"{path}: --{flag} is set by Berth: {OWNED_FLAGS[flag]}"
+        elif not _FLAG.match(flag):
+            yield f"{path}: is not the name of a flag: use letters, digits and dashes, for example max-model-len"
+        elif value is None:
+            yield f"{path}: has no value: write true for a flag without a value, or remove it"
+
+
+def _quantities(ep: Endpoint) -> Iterator[str]:
+    for name in ep.spec.resources.requests:
+        limit = ep.spec.resources.limits.get(name)
+        if "/" in name and limit is None:
+            yield (
+                f"spec.resources.requests[{name}]: Kubernetes wants a limit for an extended resource: "
+                f"set spec.resources.limits[{name}] to the same value"
+            )
+
+
+def _pod_template(template: dict[str, Any]) -> Iterator[str]:
+    spec = _mapping(template.get("spec"))
+    metadata = _mapping(template.get("metadata"))
+    for name in template:
+        if name not in ("metadata", "spec"):
+            yield f"spec.podTemplate.{name}: a pod template has only metadata and spec: move or remove it"
+    for label in (names.ENDPOINT_LABEL, names.MANAGED_BY_LABEL):
+        if label in _mapping(metadata.get("labels")):
+            yield f"spec.podTemplate.metadata.labels[{label}]: Berth selects pods by it: use another label"
+    for (_, name), instead in _POD_PATHS.items():
+        if name in spec:
+            yield f"spec.podTemplate.spec.{name}: is set by Berth: {instead}"
+    for container in _items(spec.get("containers")):
+        if container.get("name") == names.SERVER_CONTAINER:
+            for name, instead in _SERVER_FIELDS.items():
+                if name in container:
+                    yield f"spec.podTemplate.spec.containers[server].{name}: is set by Berth: {instead}"
+    for container in _items(spec.get("initContainers")):
+        if container.get("name") == names.PAYLOAD_CONTAINER:
+            yield (
+                f"spec.podTemplate.spec.initContainers[{names.PAYLOAD_CONTAINER}]: is Berth's own: "
+                "give your init container another name"
+            )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def ignored(ep: Endpoint) -> list[dict[str, str]]:
+    """Fields of the spec that are set and without effect, as `status.ignored` lists them."""
+    found = []
+    scheme = ep.spec.model.source.partition("://")[0]
+    if scheme != "hf":
+        if ep.spec.storage.weights is not None:
+            found.append(("spec.storage.weights", f"a {scheme}:// model is read where it lies, nothing is downloaded"))
+        if ep.spec.model.secret_ref is not None:
+            found.append(("spec.model.secretRef", f"a {scheme}:// model is read without a token"))
+    if ep.spec.suspend and ep.spec.replicas not in (0, 1):
+        found.append(("spec.replicas", "spec.suspend is true: there are no pods"))
+    return [{"field": field, "why": why} for field, why in found]

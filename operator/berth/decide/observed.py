@@ -1,0 +1,37 @@
+"""Everything that one pass has read, as one value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Object = dict[str, Any]
+
+
+class ChildId(NamedTuple):
+    """Kind and name of a child; the namespace is the endpoint's."""
+
+    kind: str
+    name: str
+
+
+def child_id(manifest: Object) -> ChildId:
+    """Identity of a child within its namespace."""
+    return ChildId(manifest["kind"], manifest["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class Observed:
+    """endpoint: the ModelEndpoint as read.  children: by kind and name, also foreign objects under a child's name.
+
+    pods: pods of the endpoint, trimmed.  progress: answer of each unready pod's launcher by pod name, when it gave one.
+    nodes, bound_pods: read only when a pod is unschedulable, else None.  mount_events: by pod name, the last message
+    of a failed mount.
+    """
+
+    endpoint: Object
+    children: Mapping[ChildId, Object] = field(default_factory=dict)
+    pods: tuple[Object, ...] = ()
+    progress: Mapping[str, Object] = field(default_factory=dict)
+    nodes: tuple[Object, ...] | None = None
+    bound_pods: tuple[Object, ...] | None = None
+    mount_events: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+"""The plan of one pass: which children to apply, which to delete, or why nothing may be touched."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from berth.api import names
+from berth.api.conditions import Reason
+from berth.api.spec import Endpoint
+from berth.decide.admit import Refusal, refusals
+from berth.decide.differs import differs
+from berth.decide.observed import Observed, child_id
+from berth.desired.children import children
+from berth.desired.platform import Platform
+
+
+@dataclass(frozen=True)
+class Plan:
+    """apply: manifests to send, in order.  delete: live children that should not exist.  refusal: why nothing is."""
+
+    apply: tuple[dict[str, Any], ...] = ()
+    delete: tuple[dict[str, Any], ...] = ()
+    refusal: Refusal | None = None
+    wanted: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+
+def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
+    """What this pass writes. A refused spec changes nothing: children of the last valid one keep running."""
+    if found := refusals(ep):
+        return Plan(refusal=Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5])))
+    wanted = children(ep, platform)
+    for manifest in wanted:
+        live = seen.children.get(child_id(manifest))
+        if live is not None and (refusal := _owner_refusal(ep, live)):
+            return Plan(refusal=refusal)
+    ids = {child_id(manifest) for manifest in wanted}
+    return Plan(
+        apply=tuple(manifest for manifest in wanted if needs_apply(manifest, seen.children.get(child_id(manifest)))),
+        delete=tuple(live for key, live in seen.children.items() if key not in ids and _owned(ep, live)),
+        wanted=tuple(wanted),
+    )
+
+
+def needs_apply(wanted: dict[str, Any], live: dict[str, Any] | None) -> bool:
+    """True when `live` is missing, was applied with another intent, or was edited in a field that Berth owns."""
+    if live is None:
+        return True
+    if live["metadata"].get("deletionTimestamp"):
+        return False
+    return differs(wanted, live) is not None
+
+
+def _controller(live: dict[str, Any]) -> dict[str, Any] | None:
+    owners = live["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def _owned(ep: Endpoint, live: dict[str, Any]) -> bool:
+    owner = _controller(live)
+    return owner is not None and owner["uid"] == ep.uid
+
+
+def _owner_refusal(ep: Endpoint, live: dict[str, Any]) -> Refusal | None:
+    """Never apply over an object that this endpoint does not control: garbage collection would later delete it."""
+    owner = _controller(live)
+    what = f"{live['kind']} {ep.namespace}/{live['metadata']['name']}"
+    if owner is not None and owner["uid"] == ep.uid:
+        return None
+    if owner is not None and (owner["kind"], owner["name"]) == (names.KIND, ep.name):
+        text = f"{what} of the deleted endpoint of the same name is still being removed: wait, Berth goes on by itself"
+        return Refusal(Reason.WAITING_FOR_DELETION, text)
+    by = f"is controlled by {owner['kind']} {owner['name']}" if owner else "was not made by Berth"
+    text = (
+        f"{what} exists already and {by}; Berth does not take over objects of others: "
+        f"give the endpoint another name, or delete that {live['kind']}"
+    )
+    return Refusal(Reason.NAME_TAKEN, text)

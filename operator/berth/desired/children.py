@@ -1,0 +1,30 @@
+"""All children, in the order in which they are applied.
+
+The Deployment comes first: a pod template that Kubernetes refuses then changes nothing at all.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from berth.api import names
+from berth.api.spec import Endpoint
+from berth.desired.deployment import deployment
+from berth.desired.disruption_budget import disruption_budget
+from berth.desired.platform import Platform
+from berth.desired.service import service
+
+BUILDERS = (deployment, service, disruption_budget)
+
+
+def children(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
+    """Every child that should exist, each with the hash of its own intent."""
+    return [_with_intent(build(ep, platform)) for build in BUILDERS]
+
+
+def _with_intent(manifest: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    intent = hashlib.sha256(text.encode()).hexdigest()[:16]
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), names.INTENT_ANNOTATION: intent}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}

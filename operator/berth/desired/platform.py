@@ -1,0 +1,22 @@
+"""What the builders know of the installation: the operator's settings that reach the children."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Settings of the operator that shape children.
+
+    server_image: vLLM image of endpoints that name none.  payload_image: image with the launcher and the plugin.
+    cluster_domain: DNS domain of the cluster.  accelerators: resource names whose count sets tensor-parallel-size.
+    run_as_user: uid of the pods, also their fsGroup; None leaves both to the cluster (OpenShift).
+    image_pull_secrets: names of Secrets in the endpoint's namespace.  pod_env: variables of every server container.
+    """
+
+    server_image: str
+    payload_image: str
+    cluster_domain: str = "cluster.local"
+    accelerators: tuple[str, ...] = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe")
+    run_as_user: int | None = 65532
+    image_pull_secrets: tuple[str, ...] = ()
+    pod_env: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,35 @@
+"""The Service in front of the pods."""
+
+from typing import Any
+
+from berth.api import names
+from berth.api.spec import Endpoint
+from berth.desired.metadata import metadata
+from berth.desired.platform import Platform
+
+
+def service(ep: Endpoint, platform: Platform) -> dict[str, Any]:
+    """Service of the endpoint: the port that clients see, to vLLM's port of ready pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(ep, ep.spec.service.annotations),
+        "spec": {
+            "type": ep.spec.service.type,
+            "selector": names.selector(ep.name),
+            "ports": [
+                {
+                    "name": names.SERVER_PORT_NAME,
+                    "port": ep.spec.service.port,
+                    "targetPort": names.SERVER_PORT_NAME,
+                    "protocol": "TCP",
+                }
+            ],
+        },
+    }
+
+
+def url(ep: Endpoint, platform: Platform) -> str:
+    """Where the Service listens inside the cluster."""
+    port = "" if ep.spec.service.port == 80 else f":{ep.spec.service.port}"
+    return f"http://{ep.name}.{ep.namespace}.svc.{platform.cluster_domain}{port}"

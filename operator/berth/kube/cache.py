@@ -1,0 +1,124 @@
+"""What the watches and lists have shown, by kind, namespace and name. Nothing older ever replaces something newer."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from berth.api import names
+from berth.api.names import Key
+from berth.kube.resources import ENDPOINTS, PODS, Resource
+
+Object = dict[str, Any]
+Name = tuple[str, str]
+
+
+def endpoint_key(obj: Object) -> Key | None:
+    """The endpoint that an object belongs to: itself, or the one named by its label."""
+    meta = obj["metadata"]
+    if obj.get("kind") == names.KIND:
+        return Key(meta["namespace"], meta["name"])
+    name = (meta.get("labels") or {}).get(names.ENDPOINT_LABEL)
+    return Key(meta["namespace"], name) if name else None
+
+
+class Cache:
+    """Objects as last seen. `put` and `drop` say whether that was news for a reconciler."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Name, Object]] = defaultdict(dict)
+        self._pods: dict[Key, set[Name]] = defaultdict(set)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """The object as last seen."""
+        return self._objects[resource.kind].get((namespace, name))
+
+    def pods(self, key: Key) -> tuple[Object, ...]:
+        """Trimmed pods of an endpoint."""
+        return tuple(self._objects[PODS.kind][name] for name in self._pods.get(key, ()))
+
+    def endpoints(self) -> Iterator[Key]:
+        """All endpoints."""
+        return (Key(*name) for name in self._objects[ENDPOINTS.kind])
+
+    def count(self, resource: Resource) -> int:
+        """Objects of a kind."""
+        return len(self._objects[resource.kind])
+
+    def put(self, resource: Resource, obj: Object) -> bool:
+        """Remember an object. True when it is newer than what was known and differs in more than bookkeeping."""
+        new = trim(resource, obj)
+        name = (new["metadata"]["namespace"], new["metadata"]["name"])
+        old = self._objects[resource.kind].get(name)
+        if old is not None and old["metadata"]["uid"] == new["metadata"]["uid"] and version(new) <= version(old):
+            return False
+        self._objects[resource.kind][name] = new
+        if resource is PODS and (key := endpoint_key(new)):
+            self._pods[key].add(name)
+        return old is None or _content(old) != _content(new)
+
+    def drop(self, resource: Resource, obj: Object) -> bool:
+        """Forget a deleted object, unless another one has taken its name since. True when it was known."""
+        name = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+        old = self._objects[resource.kind].get(name)
+        if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return False
+        del self._objects[resource.kind][name]
+        if resource is PODS and (key := endpoint_key(old)):
+            self._pods[key].discard(name)
+            if not self._pods[key]:
+                del self._pods[key]
+        return True
+
+    def replace(self, resource: Resource, objects: Iterable[Object], listed_at: str) -> set[Key]:
+        """Take in a complete list: put all, drop what is gone. Returns the endpoints for which that was news.
+
+        listed_at: resourceVersion of the list; what is newer than the list stays.
+        """
+        news: set[Key] = set()
+        listed: set[Name] = set()
+        for obj in objects:
+            listed.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
+            if self.put(resource, obj) and (key := endpoint_key(obj)):
+                news.add(key)
+        for name, old in list(self._objects[resource.kind].items()):
+            gone = name not in listed and version(old) <= int(listed_at)
+            if gone and self.drop(resource, old) and (key := endpoint_key(old)):
+                news.add(key)
+        return news
+
+
+def version(obj: Object) -> int:
+    """resourceVersion as a number: Kubernetes guarantees the order for objects of one kind since 1.35, etcd always."""
+    return int(obj["metadata"]["resourceVersion"])
+
+
+def _content(obj: Object) -> Object:
+    meta = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
+    return {**obj, "metadata": meta}
+
+
+_POD_META = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp", "creationTimestamp")
+_POD_STATUS = (
+    "phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses",
+)  # fmt: skip
+
+
+def trim(resource: Resource, obj: Object) -> Object:
+    """Keep what decisions need: no managedFields; of a pod its identity, resources, node and status."""
+    meta = obj["metadata"]
+    if resource is not PODS:
+        return {**obj, "kind": resource.kind, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    containers = {
+        field: [
+            {name: item[name] for name in ("name", "resources", "restartPolicy") if name in item}
+            for item in spec.get(field) or []
+        ]
+        for field in ("containers", "initContainers")
+    }
+    return {
+        "kind": resource.kind,
+        "metadata": {name: meta[name] for name in _POD_META if name in meta},
+        "spec": {"nodeName": spec.get("nodeName"), **containers},
+        "status": {name: status[name] for name in _POD_STATUS if name in status},
+    }

@@ -1,0 +1,75 @@
+"""Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts, launcher answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import orjson
+
+from berth import errors
+from berth.api import names
+from berth.kube.client import Client
+from berth.kube.resources import EVENTS, NODES, PODS
+
+Object = dict[str, Any]
+
+NODES_LIFE_SECONDS = 30.0
+PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2, sock_connect=1)
+MAX_PROGRESS_BYTES = 65536
+_MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
+
+
+class Lookups:
+    """Reads on demand. clock: monotonic seconds."""
+
+    def __init__(self, client: Client, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._nodes: tuple[tuple[Object, ...], tuple[Object, ...]] = ((), ())
+        self._nodes_at = float("-inf")
+
+    async def nodes(self) -> tuple[tuple[Object, ...], tuple[Object, ...]]:
+        """All nodes, and all pods that have one and have not finished; at most half a minute old.
+
+        Empty when Berth may not read them: the scheduler's own message then has to do.
+        """
+        if self._clock() - self._nodes_at > NODES_LIFE_SECONDS:
+            fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+            try:
+                nodes, _ = await self._client.list(NODES)
+                pods, _ = await self._client.list(PODS, fields=fields)
+            except errors.Forbidden:
+                nodes, pods = [], []
+            self._nodes, self._nodes_at = (tuple(nodes), tuple(pods)), self._clock()
+        return self._nodes
+
+    async def mount_events(self, pods: tuple[Object, ...]) -> dict[str, str]:
+        """Last message of a failed mount or sandbox, by pod name; asked for pods that are placed and have no IP."""
+        found: dict[str, str] = {}
+        for pod in pods:
+            if pod["status"].get("phase") != "Pending" or not pod["spec"].get("nodeName") or pod["status"].get("podIP"):
+                continue
+            meta = pod["metadata"]
+            fields = f"involvedObject.uid={meta['uid']},type=Warning"
+            try:
+                events, _ = await self._client.list(EVENTS, namespace=meta["namespace"], fields=fields)
+            except errors.Forbidden:
+                return found
+            failed = [event for event in events if event.get("reason") in _MOUNT_REASONS]
+            if failed:
+                last = max(failed, key=lambda event: int(event["metadata"]["resourceVersion"]))
+                found[meta["name"]] = str(last.get("message", ""))
+        return found
+
+
+async def fetch_progress(session: aiohttp.ClientSession, pod_ip: str) -> Object | None:
+    """The launcher's /progress at a pod, protocol version 1; None when it does not answer so."""
+    host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
+    try:
+        async with session.get(f"http://{host}:{names.LAUNCHER_PORT}/progress", timeout=PROGRESS_TIMEOUT) as answer:
+            if answer.status != 200:
+                return None
+            told = orjson.loads(await answer.content.read(MAX_PROGRESS_BYTES))
+    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+        return None
+    return told if isinstance(told, dict) and told.get("v") == 1 else None

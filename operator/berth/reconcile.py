@@ -1,0 +1,186 @@
+"""One pass over one endpoint: observe → plan → execute → summarize → one status write."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from berth import errors
+from berth.api.conditions import Reason
+from berth.api.names import Key
+from berth.api.spec import Endpoint
+from berth.decide.admit import Refusal
+from berth.decide.diagnose import unschedulable
+from berth.decide.observed import ChildId, Observed
+from berth.decide.parse import parse
+from berth.decide.plan import Plan, make_plan
+from berth.decide.refused import refused
+from berth.decide.summarize import settling, summarize, unreadable
+from berth.desired.platform import Platform
+from berth.kube.cache import Cache
+from berth.kube.client import Client
+from berth.kube.lookups import Lookups
+from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS
+
+Object = dict[str, Any]
+FetchProgress = Callable[[str], Awaitable[Object | None]]
+
+# A write makes the Deployment controller act within milliseconds; one status write then tells all of it. This is the
+# longest that status waits for that.
+SETTLE_SECONDS = 2.0
+PROGRESS_SECONDS = 10.0
+SLOW_RETRY_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Reconciler:
+    """What a pass needs. fetch_progress: answer of the launcher at a pod IP, None without one.
+
+    clock: monotonic seconds.  now: RFC 3339 time of day in seconds.
+    """
+
+    client: Client
+    cache: Cache
+    lookups: Lookups
+    platform: Platform
+    fetch_progress: FetchProgress
+    clock: Callable[[], float]
+    now: Callable[[], str]
+    _settle_until: dict[Key, float] = field(default_factory=dict)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one endpoint to its spec and say how it stands. Returns seconds until the next look, if one is due.
+
+        Raises the errors of `berth.errors` that time mends: Busy, Conflict, Unreachable.
+        """
+        endpoint = self.cache.get(ENDPOINTS, key.namespace, key.name)
+        if endpoint is None or endpoint["metadata"].get("deletionTimestamp"):
+            self._settle_until.pop(key, None)
+            return None  # owner references clean up
+        ep = parse(endpoint)
+        if isinstance(ep, Refusal):
+            await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
+            return None
+        seen = await self._observe(ep, endpoint)
+        plan = make_plan(ep, seen, self.platform)
+        seen, refusal = await self._execute(ep, seen, plan)
+        if wait := self._settle(key, ep, seen, plan, refusal):
+            return wait
+        await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
+        return _next_look(seen, refusal)
+
+    async def _observe(self, ep: Endpoint, endpoint: Object) -> Observed:
+        """All reads. A child that the cache lacks is asked for once: it may exist without our label."""
+        live = [self.cache.get(resource, ep.namespace, ep.name) for resource in CHILDREN]
+        asked = await asyncio.gather(
+            *(
+                self.client.get(resource, ep.namespace, ep.name)
+                for resource, obj in zip(CHILDREN, live, strict=True)
+                if obj is None
+            )
+        )
+        missing = iter(asked)
+        children = {
+            ChildId(resource.kind, ep.name): {**found, "kind": resource.kind}
+            for resource, obj in zip(CHILDREN, live, strict=True)
+            if (found := obj if obj is not None else next(missing)) is not None
+        }
+        pods = tuple(
+            pod for pod in self.cache.pods(Key(ep.namespace, ep.name)) if not pod["metadata"].get("deletionTimestamp")
+        )
+        seen = Observed(endpoint=endpoint, children=children, pods=pods)
+        version_known = bool(((endpoint.get("status") or {}).get("engine") or {}).get("version"))
+        seen = replace(
+            seen,
+            progress=await self._progress(pods, version_known),
+            mount_events=await self.lookups.mount_events(pods),
+        )
+        if any(unschedulable(pod) for pod in pods):
+            nodes, bound_pods = await self.lookups.nodes()
+            seen = replace(seen, nodes=nodes, bound_pods=bound_pods)
+        return seen
+
+    async def _progress(self, pods: tuple[Object, ...], version_known: bool) -> dict[str, Object]:
+        asked = {
+            pod["metadata"]["name"]: pod["status"]["podIP"]
+            for pod in pods
+            if pod["status"].get("phase") == "Running"
+            and pod["status"].get("podIP")
+            and not (_ready(pod) and version_known)
+        }
+        answers = await asyncio.gather(*map(self.fetch_progress, asked.values()))
+        return {name: answer for name, answer in zip(asked, answers, strict=True) if answer is not None}
+
+    async def _execute(self, ep: Endpoint, seen: Observed, plan: Plan) -> tuple[Observed, Refusal | None]:
+        """All writes of children. A refusal ends them and is told in status; what time mends is raised."""
+        children = dict(seen.children)
+        refusal = plan.refusal
+        try:
+            for manifest in plan.apply:
+                resource = BY_KIND[manifest["kind"]]
+                applied = await self.client.apply(resource, manifest)
+                self.cache.put(resource, applied)
+                children[ChildId(resource.kind, ep.name)] = self.cache.get(resource, ep.namespace, ep.name) or applied
+                log.info("applied", kind=resource.kind, generation=ep.generation)
+                if resource is DEPLOYMENTS:
+                    self._settle_until[Key(ep.namespace, ep.name)] = self.clock() + SETTLE_SECONDS
+            for live in plan.delete:
+                meta = live["metadata"]
+                await self.client.delete(BY_KIND[live["kind"]], meta["namespace"], meta["name"], meta["uid"])
+                log.info("deleted", kind=live["kind"], name=meta["name"])
+        except errors.Invalid as error:
+            refusal = refused(resource.kind, error.message)
+        except errors.NamespaceTerminating as error:
+            refusal = Refusal(Reason.FORBIDDEN, error.message)
+        except errors.Forbidden as error:
+            refusal = Refusal(Reason.FORBIDDEN, f"{resource.kind} {ep.namespace}/{ep.name}: {error.message}")
+        return replace(seen, children=children), refusal
+
+    def _settle(self, key: Key, ep: Endpoint, seen: Observed, plan: Plan, refusal: Refusal | None) -> float | None:
+        """Seconds to wait before status is worth writing, None when it is now."""
+        left = self._settle_until.get(key, 0.0) - self.clock()
+        deployment = seen.children.get(ChildId("Deployment", ep.name))
+        quiet = not settling(deployment) and len(seen.pods) >= ep.wanted_replicas
+        if refusal is None and not quiet and left > 0:
+            return left
+        self._settle_until.pop(key, None)
+        return None
+
+    async def _write_status(self, endpoint: Object, status: Object) -> None:
+        """The only status write of the code base; none when nothing changed."""
+        if endpoint.get("status") == status:
+            return
+        meta = endpoint["metadata"]
+        try:
+            written = await self.client.write_status(ENDPOINTS, meta["namespace"], meta["name"], meta["uid"], status)
+        except (errors.NotFound, errors.Invalid) as error:
+            # The endpoint is gone, or its name belongs to a new object: the watch brings that one by itself.
+            if (
+                isinstance(error, errors.Invalid)
+                and "/metadata/uid" not in error.message
+                and "test" not in error.message
+            ):
+                raise
+            return
+        self.cache.put(ENDPOINTS, written)
+        ready = next(item for item in status["conditions"] if item["type"] == "Ready")
+        log.info("status_written", ready=ready["status"], reason=ready["reason"], generation=meta["generation"])
+
+
+def _ready(pod: Object) -> bool:
+    conditions = pod["status"].get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _next_look(seen: Observed, refusal: Refusal | None) -> float | None:
+    if refusal is not None:
+        return (
+            SLOW_RETRY_SECONDS
+            if refusal.reason in (Reason.FORBIDDEN, Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION)
+            else None
+        )
+    return PROGRESS_SECONDS if any(not _ready(pod) for pod in seen.pods) else None

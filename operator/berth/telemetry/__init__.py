@@ -1,0 +1,1 @@
+"""What Berth says of itself: logs, metrics, probes."""
