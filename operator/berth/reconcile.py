@@ -68,7 +68,7 @@ class Reconciler:
         seen = await self._observe(ep, endpoint)
         plan = make_plan(ep, seen, self.platform)
         seen, refusal = await self._execute(ep, seen, plan)
-        if wait := self._settle(key, ep, seen, plan, refusal):
+        if wait := self._settle(key, ep, seen, refusal):
             return wait
         await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
         return _next_look(seen, refusal)
@@ -140,12 +140,11 @@ class Reconciler:
             refusal = Refusal(Reason.FORBIDDEN, f"{resource.kind} {ep.namespace}/{ep.name}: {error.message}")
         return replace(seen, children=children), refusal
 
-    def _settle(self, key: Key, ep: Endpoint, seen: Observed, plan: Plan, refusal: Refusal | None) -> float | None:
+    def _settle(self, key: Key, ep: Endpoint, seen: Observed, refusal: Refusal | None) -> float | None:
         """Seconds to wait before status is worth writing, None when it is now."""
         left = self._settle_until.get(key, 0.0) - self.clock()
         deployment = seen.children.get(ChildId("Deployment", ep.name))
-        quiet = not settling(deployment) and len(seen.pods) >= ep.wanted_replicas
-        if refusal is None and not quiet and left > 0:
+        if refusal is None and settling(deployment, len(seen.pods)) and left > 0:
             return left
         self._settle_until.pop(key, None)
         return None

@@ -26,7 +26,7 @@ def parse_quantity(text: object) -> Decimal | None:
 
 
 def format_quantity(value: Decimal, resource: str) -> str:
-    """For people: memory and storage in GiB, everything else as a plain number."""
+    """For people: memory and storage in Gi or Mi, everything else as a plain number."""
     if "memory" in resource or "storage" in resource:
-        return f"{value / 1024**3:.1f}Gi"
+        return f"{value / 1024**3:.1f}Gi" if value >= 1024**3 else f"{value / 1024**2:.0f}Mi"
     return f"{value.normalize():f}"

@@ -8,11 +8,18 @@ from berth.decide.admit import Refusal
 _UNDECLARED = re.compile(r"\.?spec\.template\.([\w.\[\]=\"-]+): field not declared in schema")
 _WRONG_TYPE = re.compile(r"\.spec\.template\.([\w.\[\]=\"-]+): (expected [^;]+)")
 
+# Path in the Deployment → path in the ModelEndpoint. The server container is always the first.
+_PATHS = (
+    ("spec.template.spec.containers[0].resources", "spec.resources"),
+    ("spec.template.spec.containers[0].env", "spec.server.env"),
+    ("spec.template.spec.containers[0].image", "spec.server.image"),
+    ("spec.strategy.rollingUpdate", "spec.rollout"),
+    ("spec.template.", "spec.podTemplate."),
+)
+
 
 def refused(kind: str, message: str) -> Refusal:
     """Why a manifest of `kind` was refused; `message` is the API server's text."""
-    if kind != "Deployment":
-        return Refusal(Reason.INVALID_SPEC, f"the {kind} was refused: {_in_our_words(message)}")
     if match := _UNDECLARED.search(message):
         text = (
             f"spec.podTemplate.{match[1]}: is not a field of a pod template: remove it, or correct its name "
@@ -21,9 +28,10 @@ def refused(kind: str, message: str) -> Refusal:
         return Refusal(Reason.INVALID_POD_TEMPLATE, text)
     if match := _WRONG_TYPE.search(message):
         return Refusal(Reason.INVALID_POD_TEMPLATE, f"spec.podTemplate.{match[1]}: {match[2]}")
-    return Refusal(Reason.INVALID_POD_TEMPLATE, f"the pod template was refused: {_in_our_words(message)}")
-
-
-def _in_our_words(message: str) -> str:
-    message = re.sub(r'^[\w.]+ "[^"]*" is invalid: ', "", message)
-    return message.replace("spec.template.", "spec.podTemplate.")
+    told = re.sub(r'^[\w.]+ "[^"]*" is invalid: ', "", message)
+    if kind == "Service":
+        told = told.replace("metadata.annotations", "spec.service.annotations")
+    for theirs, ours in _PATHS:
+        told = told.replace(theirs, ours)
+    reason = Reason.INVALID_POD_TEMPLATE if "spec.podTemplate." in told else Reason.INVALID_SPEC
+    return Refusal(reason, f"Kubernetes refuses the {kind}: {told}")

@@ -59,7 +59,7 @@ def _requests(container: dict[str, Any]) -> Requests:
 
 
 def shortages(pod: dict[str, Any], nodes: Iterable[dict[str, Any]], bound: Iterable[dict[str, Any]]) -> list[Shortage]:
-    """Resources of which no schedulable node has as much free as `pod` needs. Empty when each one fits somewhere.
+    """Resources of which no schedulable node has as much free as `pod` needs. Empty when each one fits somewhere, or no node is there.
 
     nodes: core/v1 Nodes.  bound: pods with a node, of all namespaces, that have not finished.
     """
@@ -69,7 +69,8 @@ def shortages(pod: dict[str, Any], nodes: Iterable[dict[str, Any]], bound: Itera
             used[other["spec"]["nodeName"]][name] += value
     usable = [node for node in nodes if not (node.get("spec") or {}).get("unschedulable")]
     found = []
-    for resource, needed in sorted(pod_requests(pod).items()):
+    # Accelerators and other extended resources first: they are what is scarce.
+    for resource, needed in sorted(pod_requests(pod).items(), key=lambda item: ("/" not in item[0], item[0])):
         best = Shortage(resource, needed, Decimal(0), Decimal(0), "")
         for node in usable:
             name = node["metadata"]["name"]
@@ -79,4 +80,4 @@ def shortages(pod: dict[str, Any], nodes: Iterable[dict[str, Any]], bound: Itera
                 best = Shortage(resource, needed, max(free, Decimal(0)), capacity, name)
         if best.free < needed:
             found.append(best)
-    return found
+    return found if usable else []

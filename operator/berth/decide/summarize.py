@@ -107,14 +107,18 @@ def _with_since(problem: Problem, before: Mapping[str, Any], now: str) -> dict[s
     }
 
 
-def settling(deployment: Mapping[str, Any] | None) -> bool:
-    """True while the Deployment controller has not yet acted on the last write: its status is about to change."""
+def settling(deployment: Mapping[str, Any] | None, pods: int) -> bool:
+    """True while the Deployment controller still acts on the last write: its status is about to change.
+
+    pods: how many are known.
+    """
     if deployment is None:
         return True
     status = deployment.get("status") or {}
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return True
-    return bool(status.get("replicas", 0) < deployment["spec"].get("replicas", 1))
+    wanted, exist = deployment["spec"].get("replicas", 1), status.get("replicas", 0)
+    return bool(exist < wanted or pods < exist or (wanted and not status.get("updatedReplicas")))
 
 
 def _conditions(
