@@ -1,0 +1,157 @@
+"""From vLLM's exit and its last output to a reason that a person can act on. Pure.
+
+Patterns are checked against output recorded from vLLM 0.32 on a CPU (tests/contracts/launcher/recorded/);
+those that need a GPU are marked, and carry no suggestion that nobody has tried.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from berth_server.protocol import Failure
+
+# `(EngineCore pid=7845) ERROR 11-21 02:50:25 [core.py:1510] `, each part optional.
+_PREFIX = re.compile(r"^(?:\([\w\- ]*pid=\d+\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^\]]+\] ?)?")
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::.*)?$")
+# Exceptions that only say that another process failed; its own came before.
+_WRAPPER = re.compile(
+    r"Engine core initialization failed|WorkerProc initialization failed|"
+    r"EngineCore encountered an issue|EngineDeadError|cancelled|CancelledError"
+)
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """One known failure: what vLLM prints, and what to say of it. Groups of the expression fill both texts."""
+
+    reason: str
+    expression: re.Pattern[str]
+    message: str
+    suggestion: str
+
+
+def _known(reason: str, expression: str, message: str, suggestion: str = "") -> _Pattern:
+    return _Pattern(reason, re.compile(expression), message, suggestion)
+
+
+# In order from cause to symptom; the first that occurs anywhere in the output is the reason.
+_PATTERNS = (
+    _known(
+        "UnknownEngineArgument",
+        r"vllm(?: serve)?: error: unrecognized arguments: (?P<what>.*)",
+        "This vLLM does not know the argument {what}.",
+        "Correct or remove it in spec.server.args or spec.server.extraArgs; `vllm serve --help=all` in the image lists "
+        "what this version knows.",
+    ),
+    _known(
+        "InvalidEngineArgument",
+        r"vllm(?: serve)?: error: (?P<what>.*)",
+        "vLLM refuses its arguments: {what}.",
+        "Correct the value in spec.server.args or spec.server.extraArgs.",
+    ),
+    _known(
+        "UnsupportedArchitecture",
+        r"Model architectures \[(?P<what>[^\]]*)\] are not supported",
+        "This vLLM does not support the model's architecture {what}.",
+        "Set spec.server.image to a vLLM that supports it, or serve another model.",
+    ),
+    _known(
+        "UnsupportedArchitecture",
+        r"has model type `(?P<what>[^`]*)` but Transformers does not recognize this architecture",
+        "The transformers library of this image does not know the model type {what} of config.json.",
+        "Set spec.server.image to a newer vLLM, or serve another model.",
+    ),
+    _known(
+        "KVCacheTooSmall",
+        r"(?P<what>To serve at least one request with the model's max seq len .*?)(?: Try increasing|$)",
+        "Not enough memory for the KV cache of one request: {what}",
+        "Set max-model-len in spec.server.args to at most the estimated maximum, or give the engine more memory.",
+    ),
+    _known(
+        "OutOfMemory",
+        r"(?P<what>Available memory on node .* on kv cache allocation is less than requested memory for kv .*?GiB\))",
+        "Not enough memory for the KV cache: {what}.",
+        "Lower kv-cache-memory-bytes in spec.server.args or VLLM_CPU_KVCACHE_SPACE in spec.server.env.",
+    ),
+    # Not yet seen on a GPU: text from vLLM's and torch's sources.
+    _known("OutOfMemory", r"(?P<what>CUDA out of memory\..*?)(?: If reserved|$)", "{what}"),
+    _known(
+        "OutOfMemory", r"(?P<what>Free memory on device .* is less than desired GPU memory utilization.*)", "{what}"
+    ),
+    _known("OutOfMemory", r"(?P<what>DefaultCPUAllocator: (?:can't|not enough) .*)", "{what}"),
+    _known(
+        "SharedMemoryTooSmall",
+        r"(?P<what>[^:]*\b[\d.]+ [MG]iB required, [\d.]+ [MG]iB free.*)",
+        "The shared memory is too small: {what}",
+    ),
+    _known(
+        "WeightsMissing",
+        r"Cannot find any model weights with `(?P<what>[^`]*)`",
+        "The model directory {what} holds no weights that vLLM can load.",
+        "Put the .safetensors files beside config.json, or correct spec.model.source.",
+    ),
+    _known(
+        "WeightsCorrupt",
+        r"SafetensorError: (?P<what>.*)",
+        "A weights file cannot be read: {what}.",
+        "A file is cut short or damaged: copy the model again.",
+    ),
+)
+
+
+def bare(line: str) -> str:
+    """A line of vLLM's output without process, level, time and source."""
+    return _PREFIX.sub("", line, count=1)
+
+
+def of_exit(code: int, lines: Sequence[str], proven: bool) -> Failure:
+    """Why vLLM ended without having been told to.
+
+    code: exit code, or minus the signal. lines: the last output, oldest first.  proven: it had served.
+    """
+    texts = [bare(line) for line in lines]
+    if not proven:
+        for pattern in _PATTERNS:
+            for text in texts:
+                found = pattern.expression.search(text)
+                if found:
+                    what = found["what"].strip().rstrip(".")
+                    return Failure(pattern.reason, pattern.message.format(what=what), pattern.suggestion)
+        refused = _refused_value(texts)
+        if refused:
+            return Failure("InvalidEngineArgument", f"vLLM refuses the configuration: {refused}")
+    cause = root_cause(texts)
+    said = f" Its last error: {cause}" if cause else ""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hint = ", as the kernel's out-of-memory killer does" if -code == signal.SIGKILL else ""
+        return Failure("EngineKilled", f"vLLM was killed by {name}{hint}.{said}")
+    if code == 0 or proven:
+        return Failure("EngineDied", f"vLLM ended by itself with exit code {code}: its engine died.{said}")
+    return Failure("EngineExited", f"vLLM ended with exit code {code} before it served.{said}")
+
+
+def root_cause(texts: Sequence[str]) -> str | None:
+    """The last exception that is not merely about another process's failure; else the last line of all."""
+    exceptions = [text for text in texts if _EXCEPTION.match(text) and not text.startswith(" ")]
+    causes = [text for text in exceptions if not _WRAPPER.search(text)] or exceptions
+    if causes:
+        return causes[-1].strip()
+    return texts[-1].strip() if texts else None
+
+
+def last_error(lines: Sequence[str]) -> str | None:
+    """What vLLM last complained about; None when it has not."""
+    errors = [line for line in lines if " ERROR " in line or _EXCEPTION.match(bare(line))]
+    return root_cause([bare(line) for line in errors])
+
+
+def _refused_value(texts: Sequence[str]) -> str | None:
+    """What a pydantic error of vLLM's configuration says, without its trailer."""
+    said = [text.strip() for text in texts if text.startswith("  Value error, ")]
+    if not said:
+        return None
+    return re.sub(r"\s*\[type=.*$", "", said[-1].removeprefix("Value error, "))

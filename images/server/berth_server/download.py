@@ -1,0 +1,78 @@
+"""Brings hf:// weights to their planned path, in a child process that alone gets the token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from berth_server import diagnose, hub, protocol, weights
+from berth_server.processes import Child, Output
+from berth_server.protocol import Failure
+from berth_server.status import Status
+
+MEASURE_SECONDS = 1.0
+
+
+async def download(
+    source: str,
+    revision: str,
+    secret: str,
+    path: str,
+    command: list[str],
+    env: Mapping[str, str],
+    child: Child,
+    status: Status,
+) -> None:
+    """Downloads unless `path` is complete; raises Failure.
+
+    command: Python and the payload directory; secret: name of the token's Secret, for messages.
+    """
+    status.phase(protocol.DOWNLOADING)
+    done = await asyncio.to_thread(weights.read_marker, path)
+    if done:
+        size = sum(done["files"].values())
+        status.update(bytes_done=size, bytes_total=size)
+        status.say(f"{path} is complete: commit {done['commit']}, {size} bytes")
+        return
+    report: dict[str, Any] = {}
+    loop = asyncio.get_running_loop()
+    out = Output(lambda line: loop.call_soon_threadsafe(_read_line, line, report, status))
+    err = Output()
+    arguments = ["fetch", f"--repo={source.removeprefix('hf://')}", f"--revision={revision}", f"--into={path}"]
+    end = child.start([*command, *arguments], {**env, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}, out, err, pass_on=False)
+    measuring = asyncio.create_task(_measure(path, status))
+    try:
+        code = await end
+    finally:
+        measuring.cancel()
+    # The reader hands lines to this loop in order: this one comes back after them all.
+    await asyncio.to_thread(out.wait, 2.0)
+    if "error" in report:
+        raise hub.failure(report["error"], source, revision, secret)
+    if "done" not in report:
+        last = diagnose.root_cause(list(err.lines)) or "it said nothing"
+        raise Failure("DownloadFailed", f"The download of {source} ended with exit code {code}: {last}")
+    status.update(bytes_done=status.snapshot.bytes_total, message="")
+
+
+def _read_line(line: str, report: dict[str, Any], status: Status) -> None:
+    with contextlib.suppress(ValueError):
+        said = json.loads(line)
+        report.update(said)
+        if "total" in said:
+            status.update(bytes_total=said["total"])
+            status.say(f"downloading commit {said['commit']}, {said['total']} bytes")
+        if "message" in said:
+            status.update(message=said["message"])
+            status.say(said["message"])
+
+
+async def _measure(path: str, status: Status) -> None:
+    """Looks at the disk, which is right for every release of the hub's library and for another pod's download too."""
+    while True:
+        size = await asyncio.to_thread(weights.bytes_on_disk, path)
+        status.update(bytes_done=min(size, status.snapshot.bytes_total or size))
+        await asyncio.sleep(MEASURE_SECONDS)

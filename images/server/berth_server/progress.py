@@ -1,0 +1,123 @@
+"""How far the start is, and whether the server is alive and ready: pure functions over a snapshot and a clock."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from berth_server import protocol
+
+# Loading without a byte, a line of output or CPU time for this long is a hang. Long enough for a slow network
+# file system that delivers a single large shard; short enough to free a GPU within the hour.
+STALL_SECONDS = 900.0
+# CPU time that counts as progress: idle helper threads of a hung vLLM stay below it for STALL_SECONDS.
+PROGRESS_CPU_SECONDS = 5.0
+# A long prefill can keep vLLM's API loop from answering for some seconds: not a reason to leave the Service.
+UNANSWERED_READY_SECONDS = 20.0
+UNANSWERED_ALIVE_SECONDS = 60.0
+
+# vLLM's own lines (0.26 to 0.32), in the order in which they come. The engine's processes write side by side,
+# so a phase never goes back.
+PHASE_LINES = (
+    (protocol.LOADING_WEIGHTS, re.compile(r"Starting to load model|Loading \w+ checkpoint shards|Loading weights")),
+    (
+        protocol.WARMING_UP,
+        re.compile(r"Loading weights took|Model loading took|KV cache size|Dynamo bytecode|Capturing CUDA graph"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Counters that only grow while work is done: output bytes, downloaded bytes, CPU seconds."""
+
+    output_bytes: int = 0
+    download_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the launcher knows at one moment. Times are monotonic clock values in seconds."""
+
+    started_at: float
+    progressed_at: float
+    effort: Effort = Effort()
+    phase: str = protocol.PREPARING
+    message: str = ""
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    engine_version: str | None = None
+    proven: bool = False
+    draining: bool = False
+    answered_at: float | None = None
+    """When vLLM's /health last answered, whatever it said."""
+    engine_dead: bool = False
+
+
+def begin(now: float) -> Snapshot:
+    return Snapshot(started_at=now, progressed_at=now)
+
+
+def phase_of_line(line: str, phase: str) -> str:
+    """The phase after this line of vLLM's output; never an earlier one than `phase`."""
+    for name, pattern in PHASE_LINES:
+        if protocol.PHASES.index(name) > protocol.PHASES.index(phase) and pattern.search(line):
+            phase = name
+    return phase
+
+
+def with_effort(snapshot: Snapshot, effort: Effort, now: float) -> Snapshot:
+    """Notes progress when any counter moved enough since progress was last noted."""
+    last = snapshot.effort
+    if (
+        effort.output_bytes > last.output_bytes
+        or effort.download_bytes > last.download_bytes
+        or effort.cpu_seconds >= last.cpu_seconds + PROGRESS_CPU_SECONDS
+        # Processes came and went: start counting from the new sum.
+        or effort.cpu_seconds < last.cpu_seconds
+    ):
+        return replace(snapshot, effort=effort, progressed_at=now)
+    return snapshot
+
+
+def alive(snapshot: Snapshot, now: float) -> tuple[bool, str]:
+    """Whether the server makes progress or serves, and in words."""
+    if snapshot.proven:
+        unanswered = now - (snapshot.answered_at if snapshot.answered_at is not None else snapshot.progressed_at)
+        if unanswered > UNANSWERED_ALIVE_SECONDS:
+            return False, f"vLLM has not answered /health for {unanswered:.0f} s"
+        return True, "ok"
+    idle = now - snapshot.progressed_at
+    if idle > STALL_SECONDS:
+        return False, f"no progress in phase {snapshot.phase} for {idle:.0f} s: no bytes, no output, no CPU time"
+    return True, "ok"
+
+
+def ready(snapshot: Snapshot, now: float) -> tuple[bool, str]:
+    """Whether requests may come, and in words."""
+    if snapshot.draining:
+        return False, "draining"
+    if snapshot.phase == protocol.FAILED:
+        return False, f"failed: {snapshot.message}"
+    if not snapshot.proven:
+        return False, f"not yet ready: {snapshot.phase} {snapshot.message}".rstrip()
+    if snapshot.engine_dead:
+        return False, "the engine is dead"
+    if snapshot.answered_at is None or now - snapshot.answered_at > UNANSWERED_READY_SECONDS:
+        return False, "vLLM does not answer /health"
+    return True, "ok"
+
+
+def report(snapshot: Snapshot, now: float) -> dict[str, Any]:
+    """The body of /progress."""
+    return {
+        "v": protocol.VERSION,
+        "phase": snapshot.phase,
+        "bytes": snapshot.bytes_done,
+        "total": snapshot.bytes_total,
+        "seconds": round(now - snapshot.started_at, 1),
+        "engine": {"version": snapshot.engine_version},
+        "message": snapshot.message,
+    }
