@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from berth import __version__
 from berth.kube.connection import NoConnection
-from berth.process import run
+from berth.process import PortTaken, run
 from berth.settings import Settings
 from berth.telemetry import logs
 
@@ -32,7 +32,7 @@ def main() -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(run(settings, args.kubeconfig))
-    except NoConnection as error:
+    except (NoConnection, PortTaken) as error:
         print(f"berth: {error}", file=sys.stderr)
         return 2
     return 0

@@ -6,6 +6,7 @@ import datetime
 import gc
 import os
 import random
+import signal
 import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
@@ -36,13 +37,20 @@ FIRST_LIST_RETRY_SECONDS = 2.0
 STUCK_PASS_SECONDS = 600.0
 
 
+class PortTaken(Exception):
+    """The HTTP port cannot be listened on; the message says what to do."""
+
+
 def utc_now() -> str:
     """Time of day as the API wants it: RFC 3339, seconds."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def work(queue: WorkQueue, reconciler: Reconciler, metrics: Metrics, busy_since: dict[object, float]) -> None:
-    """One worker: passes, one after the other, for ever. The only place that catches everything."""
+async def work(
+    queue: WorkQueue, reconciler: Reconciler, metrics: Metrics, synced: asyncio.Event, busy_since: dict[object, float]
+) -> None:
+    """One worker: passes, one after the other, for ever, once caches are synced. The only place that catches all."""
+    await synced.wait()
     while True:
         key = await queue.get()
         started = busy_since[key] = time.monotonic()
@@ -114,7 +122,10 @@ async def _serving(app: web.Application, port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, None, port)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        raise PortTaken(f"port {port} cannot be used: {error.strerror}; set BERTH_HTTP_PORT to a free one") from error
     log.info("listening", port=runner.addresses[0][1])
     try:
         yield
@@ -141,14 +152,13 @@ async def run(settings: Settings, kubeconfig: str | None) -> None:
         now=utc_now,
     )
 
-    async def start_when_synced() -> None:
+    async def keep_synced() -> None:
         await _first_refresh(client, cache, queue)
         gc.collect()
         gc.freeze()
         synced.set()
         log.info("started", endpoints=cache.count(ENDPOINTS))
-        workers = [work(queue, reconciler, metrics, busy_since) for _ in range(settings.workers)]
-        await asyncio.gather(_resync(client, cache, queue, metrics, settings.resync_seconds), *workers)
+        await _resync(client, cache, queue, metrics, settings.resync_seconds)
 
     def stuck() -> str | None:
         oldest = min(busy_since.values(), default=None)
@@ -157,23 +167,29 @@ async def run(settings: Settings, kubeconfig: str | None) -> None:
 
     handlers, config = registry(cache, queue), kopf_settings()
     handlers_login(handlers, credentials)
-    # Before kopf: it cancels every task that was created after it when it stops.
-    worker = asyncio.create_task(start_when_synced())
-    stop = asyncio.Event()
-    worker.add_done_callback(lambda _: stop.set())
+    # Before kopf: it waits for, and then cancels, every task that was created after it when it stops.
+    tasks = [asyncio.create_task(keep_synced())]
+    tasks += [
+        asyncio.create_task(work(queue, reconciler, metrics, synced, busy_since)) for _ in range(settings.workers)
+    ]
+    for task in tasks:
+        # They never end by themselves. kopf's own stop flag would hold its exit up for 5 s.
+        task.add_done_callback(lambda done: None if done.cancelled() else signal.raise_signal(signal.SIGTERM))
     app = create_app(metrics, lambda: None if synced.is_set() else "the first list of objects is not done yet", stuck)
     try:
         async with _serving(app, settings.http_port):
-            await kopf.operator(registry=handlers, settings=config, standalone=True, clusterwide=True, stop_flag=stop)
+            await kopf.operator(registry=handlers, settings=config, standalone=True, clusterwide=True)
     finally:
         await _finish(busy_since)
-        crashed = worker.done() and not worker.cancelled() and worker.exception()
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
         await session.close()
         await client.close()
-        if crashed:
-            raise crashed
+        log.info("stopped")
+    for crash in ended:
+        if isinstance(crash, Exception):
+            raise crash
 
 
 async def _finish(busy: Iterable[object]) -> None:

@@ -59,7 +59,9 @@ def _requests(container: dict[str, Any]) -> Requests:
 
 
 def shortages(pod: dict[str, Any], nodes: Iterable[dict[str, Any]], bound: Iterable[dict[str, Any]]) -> list[Shortage]:
-    """Resources of which no schedulable node has as much free as `pod` needs. Empty when each one fits somewhere, or no node is there.
+    """Resources of which no schedulable node has as much free as `pod` needs.
+
+    Empty when each one fits somewhere, and when there is no node at all.
 
     nodes: core/v1 Nodes.  bound: pods with a node, of all namespaces, that have not finished.
     """
@@ -70,7 +72,8 @@ def shortages(pod: dict[str, Any], nodes: Iterable[dict[str, Any]], bound: Itera
     usable = [node for node in nodes if not (node.get("spec") or {}).get("unschedulable")]
     found = []
     # Accelerators and other extended resources first: they are what is scarce.
-    for resource, needed in sorted(pod_requests(pod).items(), key=lambda item: ("/" not in item[0], item[0])):
+    requests = sorted(pod_requests(pod).items(), key=lambda item: ("/" not in item[0], item[0]))
+    for resource, needed in requests:
         best = Shortage(resource, needed, Decimal(0), Decimal(0), "")
         for node in usable:
             name = node["metadata"]["name"]
