@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 
-_QUANTITY = re.compile(r"^([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE]?)$")
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([eE][+-]?[0-9]+|[KMGTPE]i|[numkMGTPE]?)")
 _SUFFIX = {
     "": Decimal(1),
     **{
@@ -16,7 +16,7 @@ _SUFFIX = {
 
 def parse_quantity(text: object) -> Decimal | None:
     """Value of a quantity such as 1, "500m" or "16Gi"; None if it is none."""
-    match = _QUANTITY.match(str(text))
+    match = _QUANTITY.fullmatch(str(text))
     if match is None:
         return None
     number, suffix = match.groups()
