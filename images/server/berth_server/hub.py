@@ -16,11 +16,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from berth_server import weights
 from berth_server.protocol import Failure
 
+PUBLIC_HUB = "https://huggingface.co"
 ATTEMPTS = 4
 # Of every HTTP library that huggingface_hub has used, and its own.
 _TRANSPORT_ERRORS = {
@@ -34,24 +36,29 @@ _TRANSPORT_ERRORS = {
 Say = Callable[[Mapping[str, Any]], None]
 
 
-def fetch(
-    repo: str, revision: str, directory: str, token: str | None, say: Say, sleep: Callable[[float], None]
-) -> bool:
-    """Downloads a model repository of the hub into the directory; resumes, checks sizes and checksums.
+@dataclass(frozen=True)
+class Wanted:
+    """What to download, from which hub, into which directory."""
 
-    Endpoint and proxies come from the environment, as huggingface_hub reads them. False when it failed.
-    """
+    repo: str
+    revision: str
+    directory: str
+    endpoint: str
+    token: str | None
+
+
+def fetch(wanted: Wanted, say: Say, sleep: Callable[[float], None]) -> bool:
+    """Downloads a model repository of the hub; resumes, checks sizes and checksums. False when it failed."""
+    directory = wanted.directory
     try:
         os.makedirs(directory, exist_ok=True)
         with open(directory + ".lock", "w", encoding="ascii") as lock:
             _take(lock.fileno(), say)
             # Another pod with the same volume may have finished while this one waited.
-            marker = weights.read_marker(directory)
-            if marker is None:
-                _with_retries(lambda: _fetch(repo, revision, directory, token, say), directory, say, sleep)
+            if weights.read_marker(directory) is None:
+                _with_retries(lambda: _fetch(wanted, say), directory, say, sleep)
     except Exception as error:  # whatever it is, the launcher reports it
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        say({"error": {**described(error, token), "endpoint": endpoint, "uid": os.getuid()}})
+        say({"error": {**described(error, wanted.token), "endpoint": wanted.endpoint, "uid": os.getuid()}})
         return False
     say({"done": True})
     return True
@@ -82,12 +89,13 @@ def _with_retries(attempt: Callable[[], None], directory: str, say: Say, sleep: 
             sleep(2.0 ** (failed - 1))
 
 
-def _fetch(repo: str, revision: str, directory: str, token: str | None, say: Say) -> None:
+def _fetch(wanted: Wanted, say: Say) -> None:
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url, snapshot_download
 
-    hub_token: str | bool = token or False  # False: not even one that lies around in a file
-    found = HfApi(token=hub_token).model_info(repo, revision=revision, files_metadata=True)
-    commit = found.sha or revision
+    directory, endpoint = wanted.directory, wanted.endpoint
+    token: str | bool = wanted.token or False  # False: not even one that lies around in a file
+    found = HfApi(endpoint=endpoint, token=token).model_info(wanted.repo, revision=wanted.revision, files_metadata=True)
+    commit = found.sha or wanted.revision
     siblings = {sibling.rfilename: sibling for sibling in found.siblings or ()}
     files = weights.wanted({path: sibling.size or 0 for path, sibling in siblings.items()})
     total = sum(files.values())
@@ -96,19 +104,21 @@ def _fetch(repo: str, revision: str, directory: str, token: str | None, say: Say
     if needed > free:
         raise OSError(errno.ENOSPC, f"{needed / 2**30:.1f} GiB are to come and {free / 2**30:.1f} GiB are free")
     snapshot_download(
-        repo,
+        wanted.repo,
         revision=commit,
         local_dir=directory,
-        token=hub_token,
+        endpoint=endpoint,
+        token=token,
         allow_patterns=[glob.escape(path) for path in files],
     )
     absent = weights.missing(directory, files)
     if absent:
         # Some releases of the library return what is there when the hub refuses. Ask for the refusal itself.
-        get_hf_file_metadata(hf_hub_url(repo, absent[0], revision=commit), token=hub_token)
+        url = hf_hub_url(wanted.repo, absent[0], revision=commit, endpoint=endpoint)
+        get_hf_file_metadata(url, token=token, endpoint=endpoint)
         raise OSError(errno.EIO, f"{len(absent)} files are missing or cut short, such as {absent[0]}")
     _verify(directory, {path: lfs.sha256 for path in files if (lfs := siblings[path].lfs)})
-    weights.write_marker(directory, repo, commit, files)
+    weights.write_marker(directory, wanted.repo, commit, files)
 
 
 def _verify(directory: str, checksums: Mapping[str, str]) -> None:
@@ -237,4 +247,6 @@ def main(repo: str, revision: str, directory: str) -> int:
     def say(line: Mapping[str, Any]) -> None:
         print(json.dumps(line), flush=True)
 
-    return 0 if fetch(repo, revision, directory, os.environ.get("HF_TOKEN"), say, time.sleep) else 1
+    endpoint = os.environ.get("HF_ENDPOINT") or PUBLIC_HUB
+    wanted = Wanted(repo, revision, directory, endpoint, token=os.environ.get("HF_TOKEN"))
+    return 0 if fetch(wanted, say, time.sleep) else 1
