@@ -39,8 +39,8 @@ def merge(base: Any, over: Any, field: str = "") -> Any:
 
 
 def item_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...]:
-    """Identity of a list item under its merge keys."""
-    return tuple(item.get(key, KEY_DEFAULTS.get(key)) if isinstance(item, dict) else item for key in keys)
+    """Identity of a list item under its merge keys, as text: what a user wrote there may be of any type."""
+    return tuple(repr(item.get(key, KEY_DEFAULTS.get(key)) if isinstance(item, dict) else item) for key in keys)
 
 
 def _merge_keyed(base: list[Any], over: list[Any], keys: tuple[str, ...]) -> list[Any]:
