@@ -150,6 +150,9 @@ def commands(site: Site, share_ports: bool = False) -> dict[str, list[str]]:
         "kubeconfig": site.kubeconfig("controller-manager"),
         "secure-port": 0,
         "leader-elect": "false",
+        # With the default of 20 a second, making the controllers' own service accounts takes most of the start.
+        "kube-api-qps": 200,
+        "kube-api-burst": 400,
         "use-service-account-credentials": "true",
         "root-ca-file": keys / "ca.crt",
         "service-account-private-key-file": keys / "service-accounts.key",
