@@ -1,0 +1,57 @@
+"""Node tier: a real kubelet, containerd, the chart installed by Helm, real vLLM on the CPU.
+
+In: a machine where the user is root. `demo` runs `python -m local demo` once, as a user would, and leaves its endpoint
+serving for the tests that only need one. `namespace` is a new one per test, with restricted Pod Security enforced and
+the test model on the claim `models`. Out: the cluster stays up, for the next run; `make down` removes it.
+Not mocked: anything. Fake are the GPUs of the node (a number in its status) and nothing else.
+"""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import images, model, node, volumes
+from local.demo import CLAIM, MODEL_DIRECTORY
+from local.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def demo() -> str:
+    """Output of one whole `make demo`, given by its own command."""
+    assert os.geteuid() == 0, "the node tier starts a kubelet: run it as root"
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "demo"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def kubectl(demo: str) -> Kubectl:
+    """The cluster's administrator."""
+    return Kubectl(node.KUBECONFIG)
+
+
+@pytest.fixture(scope="session")
+def references(demo: str) -> dict[str, str]:
+    """Image references by name."""
+    return images.ensure(["operator", "server", "vllm-cpu"])
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace with restricted Pod Security and the test model; gone, and seen to be gone, afterwards."""
+    name = f"node-{uuid.uuid4().hex[:6]}"
+    restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}])
+    kubectl.claim(volumes.publish(name, CLAIM, {MODEL_DIRECTORY: model.ensure()}))
+    yield name
+    kubectl.run("delete", "namespace", name, "--wait=true", timeout_seconds=240)
+    kubectl.run("delete", "pv", f"{name}-{CLAIM}", "--ignore-not-found")
