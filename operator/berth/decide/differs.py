@@ -7,6 +7,10 @@ from berth.desired.merge import MERGE_KEYS, item_key
 
 _QUANTITY_MAPS = frozenset({"limits", "requests"})
 _QUANTITIES = frozenset({"sizeLimit", "divisor"})
+# Absent is true for these: the API server keeps a false, so one that is gone was taken out by somebody.
+_NOT_FALSE_BY_DEFAULT = frozenset({"automountServiceAccountToken", "enableServiceLinks", "allowPrivilegeEscalation"})
+# By path, where an object outside the pod template has the name of a list in it, or a list of its own.
+_KEYS = {"spec.ports": ("port", "protocol"), "metadata.ownerReferences": ("uid",)}
 
 
 def differs(wanted: Any, live: Any, field: str = "") -> str | None:
@@ -19,7 +23,9 @@ def differs(wanted: Any, live: Any, field: str = "") -> str | None:
         return _mapping(wanted, live if isinstance(live, dict) else {}, field)
     if isinstance(wanted, list):
         return _list(wanted, live if isinstance(live, list) else [], field)
-    if wanted == live or (_empty(wanted) and _empty(live)):
+    if wanted == live:
+        return None
+    if _empty(wanted) and _empty(live) and field.rsplit(".", 1)[-1] not in _NOT_FALSE_BY_DEFAULT:
         return None
     return field or "."
 
@@ -36,7 +42,7 @@ def _mapping(wanted: dict[str, Any], live: dict[str, Any], field: str) -> str | 
 
 
 def _list(wanted: list[Any], live: list[Any], field: str) -> str | None:
-    keys = MERGE_KEYS.get(field.rsplit(".", 1)[-1])
+    keys = _KEYS.get(field) or MERGE_KEYS.get(field.rsplit(".", 1)[-1])
     if keys is None:
         if len(wanted) != len(live):
             return field
