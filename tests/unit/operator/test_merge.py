@@ -73,10 +73,14 @@ def test_merge(case: Case) -> None:
 
 
 _NAMES = st.sampled_from(["server", "proxy", "berth-tmp", "a"])
-_VARIABLES = st.lists(st.fixed_dictionaries({"name": _NAMES, "value": st.text(max_size=3)}), max_size=3)
-_CONTAINERS = st.lists(
-    st.fixed_dictionaries({"name": _NAMES}, optional={"image": st.text(max_size=3), "env": _VARIABLES}), max_size=3
-)
+
+
+def _named(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Items with different names: Kubernetes refuses two of one name."""
+    item = st.fixed_dictionaries({"name": _NAMES}, optional=optional)
+    return st.lists(item, max_size=3, unique_by=lambda found: found["name"])
+
+
 TEMPLATES = st.fixed_dictionaries(
     {},
     optional={
@@ -84,9 +88,9 @@ TEMPLATES = st.fixed_dictionaries(
         "spec": st.fixed_dictionaries(
             {},
             optional={
-                "containers": _CONTAINERS,
+                "containers": _named(image=st.text(max_size=3), env=_named(value=st.text(max_size=3))),
                 "tolerations": st.lists(st.fixed_dictionaries({"key": _NAMES}), max_size=3),
-                "volumes": st.lists(st.fixed_dictionaries({"name": _NAMES, "emptyDir": st.just({})}), max_size=2),
+                "volumes": _named(emptyDir=st.just({})),
                 "nodeSelector": st.dictionaries(_NAMES, st.text(max_size=3), max_size=2),
             },
         ),

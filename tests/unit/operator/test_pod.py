@@ -147,6 +147,7 @@ MOUNTED = {
     "berth-shm": ("/dev/shm", False),
     "berth-engine-cache": ("/var/cache/berth", False),
 }
+FILE = {"source": "file:///m"}
 WEIGHTS = {"berth-weights": ("/var/lib/berth/weights", False)}
 
 VOLUMES = [
@@ -157,14 +158,14 @@ VOLUMES = [
     Volumes("or on a claim", {"storage": {"weights": {"persistentVolumeClaim": {"claimName": "w"}}}},
             ALWAYS | {"berth-weights": {"persistentVolumeClaim": {"claimName": "w"}}}, MOUNTED | WEIGHTS),
     Volumes("the engine's cache on a claim",
-            {"model": {"source": "file:///m"}, "storage": {"engineCache": {"persistentVolumeClaim": {"claimName": "c"}}}},
+            {"model": FILE, "storage": {"engineCache": {"persistentVolumeClaim": {"claimName": "c"}}}},
             ALWAYS | {"berth-engine-cache": {"persistentVolumeClaim": {"claimName": "c"}}}, MOUNTED),
     Volumes("a model on a claim is read only, twice", {"model": {"source": "pvc://models/a/b"}},
             ALWAYS | {"berth-model": {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}},
             MOUNTED | {"berth-model": ("/var/lib/berth/model", True)}),
-    Volumes("a model in the image needs nothing", {"model": {"source": "file:///m"}}, ALWAYS, MOUNTED),
+    Volumes("a model in the image needs nothing", {"model": FILE}, ALWAYS, MOUNTED),
     Volumes("weights storage without a download is left out",
-            {"model": {"source": "file:///m"}, "storage": {"weights": {"emptyDir": {}}}}, ALWAYS, MOUNTED),
+            {"model": FILE, "storage": {"weights": {"emptyDir": {}}}}, ALWAYS, MOUNTED),
 ]  # fmt: skip
 
 
