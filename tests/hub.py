@@ -61,7 +61,7 @@ class Hub:
         self.sent_bytes = 0
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer((address, port), handler)
-        # The hub's large files come from another host; clients take a redirect to the same one for a renamed repository.
+        # Large files come from another host: clients take a redirect to the same one for a renamed repository.
         self.store = ThreadingHTTPServer((address, 0), handler)
         self.server.daemon_threads = self.store.daemon_threads = True
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from berth_server import hub as download
 from berth_server import weights
 from berth_server.protocol import Failure
-
 from tests.hub import Hub
 
 REPO = "harbour/tiny"

@@ -1,0 +1,152 @@
+"""Starts the real launcher as a process and asks it what the kubelet would ask."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+PAYLOAD = Path(__file__).parents[3] / "images" / "server"
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], T], seconds: float, what: str) -> T:
+    """Asks again and again until the answer is true; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+class Launched:
+    """A launcher with a temporary directory, ports and a termination log of its own; a context manager.
+
+    bin_directory: where the `vllm` script lies, put first on PATH.  wrapper: a command to run it under.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        bin_directory: Path,
+        source: str,
+        model: Path | str,
+        options: Sequence[str] = (),
+        flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.port, self.probes_port = free_port(), free_port()
+        self.termination_log = directory / "termination-log"
+        self.termination_log.touch()
+        (directory / "tmp").mkdir(exist_ok=True)
+        self.env = {
+            **os.environ,
+            "PATH": f"{bin_directory}:{os.environ['PATH']}",
+            "TMPDIR": str(directory / "tmp"),
+            "BERTH_TERMINATION_LOG": str(self.termination_log),
+            **(env or {}),
+        }
+        self.command = [
+            *wrapper,
+            sys.executable,
+            str(PAYLOAD),
+            "serve",
+            f"--source={source}",
+            f"--probes-port={self.probes_port}",
+            *options,
+            "--",
+            *("vllm", "serve", str(model), "--served-model-name", "tiny", "second", "--port", str(self.port)),
+            *("--shutdown-timeout", "20", *flags),
+        ]
+        self.log = directory / "log"
+
+    def __enter__(self) -> Self:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, env=self.env, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @contextlib.contextmanager
+    def blocked_probes(self) -> Iterator[None]:
+        """Somebody else listens on the probes' port."""
+        with socket.create_server(("", self.probes_port), family=socket.AF_INET6, dualstack_ipv6=True):
+            yield
+
+    def get(self, path: str, port: int | None = None) -> tuple[int, str] | None:
+        """Status and body; None when nothing answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.probes_port, timeout=10)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        return None
+
+    def status(self, path: str) -> int | None:
+        answer = self.get(path)
+        return answer[0] if answer else None
+
+    def progress(self) -> dict[str, Any]:
+        answer = until(lambda: self.get("/progress"), 10, "progress")
+        found: dict[str, Any] = json.loads(answer[1])
+        return found
+
+    def until_ready(self, seconds: float = 20) -> Self:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.text()
+            return self.status("/readyz") == 200
+
+        until(ready, seconds, "ready")
+        return self
+
+    def tell_stub(self, **changes: Any) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection), contextlib.suppress(http.client.RemoteDisconnected):
+            connection.request("POST", "/stub", json.dumps(changes))
+            connection.getresponse().read()
+
+    def drain(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(PAYLOAD), "drain"], env=self.env, stdout=subprocess.PIPE, text=True
+        )
+
+    def terminate(self) -> int:
+        """Sends SIGTERM, as the kubelet does; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def ended(self, seconds: float = 20) -> tuple[int, dict[str, str]]:
+        """Exit code and termination message of a launcher that ends by itself."""
+        code = self.process.wait(seconds)
+        text = self.termination_log.read_text()
+        assert text.count("\n") == 1, text
+        message: dict[str, str] = json.loads(text)
+        return code, message
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")

@@ -1,0 +1,312 @@
+"""The launcher as a process: signals, reaping, probes, drain, termination message. The engine is a stub.
+
+Inputs: what the stub is told to do, signals, the drain command. Outputs: probes, exit code, termination log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contracts.launcher.launched import Launched, until
+from tests.hub import Hub
+
+STUB = Path(__file__).parents[2] / "stub_engine.py"
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def install(directory: Path, version: str | None = "0.32.0") -> Path:
+    """A directory for PATH with a `vllm` that is the stub, and beside it what an installed vLLM leaves."""
+    bin_directory = directory / "bin"
+    bin_directory.mkdir()
+    script = bin_directory / "vllm"
+    script.write_text(f"#!{sys.executable}\n" + STUB.read_text())
+    script.chmod(0o755)
+    if version:
+        info = directory / "site" / f"vllm-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[vllm.general_plugins]\nlora_filesystem_resolver = a:b\n")
+    return bin_directory
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    return path
+
+
+Launch = Callable[..., Launched]
+
+
+@pytest.fixture
+def launch(tmp_path: Path, model: Path) -> Launch:
+    def start(
+        stub: dict[str, Any] | None = None,
+        version: str | None = "0.32.0",
+        env: dict[str, str] | None = None,
+        **more: Any,
+    ) -> Launched:
+        run = tmp_path / "run"
+        run.mkdir()
+        made = {"STUB_ENGINE": json.dumps(stub or {}), "PYTHONPATH": str(run / "site"), **(env or {})}
+        return Launched(run, install(run, version), env=made, **{"source": f"file://{model}", "model": model} | more)
+
+    return start
+
+
+def test_serves_and_ends_cleanly_when_told_to(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        assert launched.progress()["phase"] == "Serving"
+        assert launched.progress()["engine"] == {"version": "0.32.0"}
+        assert launched.status("/livez") == 200
+        assert launched.status("/anything") == 404
+        assert launched.terminate() == 0
+    assert launched.termination_log.read_text() == ""
+
+
+def test_answers_while_it_loads_and_is_not_ready(launch: Launch) -> None:
+    with launch({"loading": "once"}) as launched:
+        until(lambda: launched.progress()["phase"] == "LoadingWeights", 10, "phase of the stub's output")
+        assert launched.status("/livez") == 200
+        assert launched.get("/readyz") == (503, "not yet ready: LoadingWeights\n")
+
+
+def test_vllm_gets_the_planned_command_offline_with_the_plugin_and_without_the_token(
+    launch: Launch, tmp_path: Path
+) -> None:
+    witness = tmp_path / "witness"
+    with launch({"witness": str(witness)}, env={"HF_TOKEN": "hf_secret"}) as launched:
+        launched.until_ready()
+    assert "hf_secret" not in witness.read_text()
+    seen = json.loads(witness.read_text())
+    assert seen["command"] == launched.command[launched.command.index("--") + 2 :]
+    environment = seen["environment"]
+    assert environment["HF_HUB_OFFLINE"] == environment["TRANSFORMERS_OFFLINE"] == "1"
+    assert environment["VLLM_PLUGINS"].split(",") == ["lora_filesystem_resolver", "berth"]
+    assert environment["PYTHONPATH"].split(":")[0].endswith("images/server")
+
+
+def test_repeats_sigterm_that_a_loading_engine_loses(launch: Launch) -> None:
+    with launch({"loading": "once"}) as launched:
+        until(lambda: launched.progress()["phase"] == "LoadingWeights", 10, "loading")
+        started = time.monotonic()
+        assert launched.terminate() == 0
+        assert time.monotonic() - started < 3
+
+
+def test_kills_a_loading_engine_that_hears_no_sigterm(launch: Launch) -> None:
+    with launch({"loading": "deaf"}) as launched:
+        until(lambda: launched.progress()["phase"] == "LoadingWeights", 10, "loading")
+        started = time.monotonic()
+        assert launched.terminate() == 0
+        assert time.monotonic() - started < 8
+
+
+@pytest.mark.parametrize("recorded", ["unknown-flag", "unsupported-architecture"])
+def test_a_failed_start_becomes_one_line_of_reason(launch: Launch, recorded: str) -> None:
+    code = {"unknown-flag": 2, "unsupported-architecture": 1}[recorded]
+    with launch({"output": str(RECORDED / f"{recorded}.txt"), "exit": code}) as launched:
+        ended, message = launched.ended()
+    assert ended == 1
+    assert message["reason"] == {"unknown-flag": "UnknownEngineArgument"}.get(recorded, "UnsupportedArchitecture")
+    assert len(launched.termination_log.read_bytes()) <= 3073
+    # vLLM's own words are in the log, unchanged.
+    assert (RECORDED / f"{recorded}.txt").read_text() in launched.text()
+
+
+def test_the_engine_dying_under_a_server_is_a_failure_although_vllm_exits_0(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        launched.tell_stub(exit=0)
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "EngineDied")
+
+
+def test_a_kill_by_somebody_else_is_named(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        launched.tell_stub(exit=-signal.SIGKILL)
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "EngineKilled")
+    assert "SIGKILL" in message["message"]
+
+
+def test_readiness_follows_the_engines_health_at_once(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        launched.tell_stub(health=503)
+        until(lambda: launched.status("/readyz") == 503, 3, "unready")
+        assert launched.status("/livez") == 200
+        launched.tell_stub(health=200)
+        until(lambda: launched.status("/readyz") == 200, 3, "ready again")
+
+
+def test_a_server_without_the_plugin_is_not_ready_but_failed(launch: Launch) -> None:
+    with launch({"plugin": False}) as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "PluginFailed")
+
+
+def test_a_server_that_cannot_complete_is_not_ready_but_failed(launch: Launch) -> None:
+    with launch({"completion": 500}) as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "ProofFailed")
+    assert "refused by the stub" in message["message"]
+
+
+def test_an_image_without_vllm(launch: Launch) -> None:
+    with launch(version=None) as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "VllmMissing")
+
+
+def test_an_image_with_a_vllm_without_plugins(launch: Launch) -> None:
+    with launch(version="0.25.1") as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "VllmTooOld")
+
+
+def test_a_model_that_is_not_there_is_told_before_vllm_starts(launch: Launch, tmp_path: Path, model: Path) -> None:
+    witness = tmp_path / "witness"
+    with launch({"witness": str(witness)}, source="pvc://models/modle", model=model.parent / "modle") as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "ModelNotFound")
+    assert "pvc://models/modle" in message["message"]
+    assert not witness.exists()
+
+
+def test_drain_waits_for_what_is_in_flight(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        launched.tell_stub(in_flight=1)
+        started = time.monotonic()
+        drain, second = launched.drain(), launched.drain()
+        until(lambda: launched.get("/readyz") == (503, "draining\n"), 2, "unready")
+        assert launched.status("/livez") == 200
+        assert launched.progress()["phase"] == "Draining"
+        until(lambda: time.monotonic() - started > 5.5, 10, "the least time of a drain")
+        assert drain.poll() is None
+        launched.tell_stub(in_flight=0)
+        assert drain.wait(10) == second.wait(10) == 0
+        assert drain.stdout is not None
+        assert "nothing is in flight" in drain.stdout.read()
+        assert launched.terminate() == 0
+
+
+def test_drain_ends_at_its_limit(launch: Launch) -> None:
+    with launch(options=["--drain-seconds=1"]) as launched:
+        launched.until_ready()
+        launched.tell_stub(in_flight=1)
+        output, _ = launched.drain().communicate(timeout=5)
+        assert "limit of 1 s" in output
+
+
+def test_drain_of_a_loading_server_is_over_at_once(launch: Launch) -> None:
+    with launch({"loading": "once"}) as launched:
+        until(lambda: launched.progress()["phase"] == "LoadingWeights", 10, "loading")
+        output, _ = launched.drain().communicate(timeout=3)
+        assert "not loaded" in output
+        assert launched.status("/readyz") == 503
+
+
+def test_drain_without_a_launcher_does_not_hold_up_the_pod(launch: Launch) -> None:
+    assert launch().drain().wait(5) == 0
+
+
+def test_only_its_user_may_ask_for_a_drain(launch: Launch) -> None:
+    with launch() as launched:
+        launched.until_ready()
+        socket = launched.directory / "tmp" / "berth" / "launcher.sock"
+        assert socket.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_killed_launcher_leaves_nothing_that_stops_the_next_one(launch: Launch) -> None:
+    launched = launch()
+    with launched:
+        launched.until_ready()
+        drain = launched.drain()
+        until(lambda: launched.status("/readyz") == 503, 2, "draining")
+        stub = launched.port
+        launched.process.kill()
+        launched.process.wait()
+        drain.wait(5)
+        launched.tell_stub(exit=0)
+        until(lambda: launched.get("/health", stub) is None, 5, "the stub gone")
+    with launched:
+        launched.until_ready()
+
+
+def test_reaps_orphans_as_process_1(launch: Launch) -> None:
+    with launch({"orphans": 20}, wrapper=["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]) as launched:
+        launched.until_ready()
+        (unshared,) = Path(f"/proc/{launched.process.pid}/task/{launched.process.pid}/children").read_text().split()
+
+        def states() -> list[str]:
+            children = Path(f"/proc/{unshared}/task/{unshared}/children").read_text().split()
+            return [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] for child in children]
+
+        until(lambda: len(states()) == 1, 5, "only the engine left")
+        assert "Z" not in states()
+        os.kill(int(unshared), signal.SIGTERM)
+        assert launched.process.wait(10) == 0
+
+
+def test_downloads_from_the_hub_with_progress_and_serves(launch: Launch, tmp_path: Path) -> None:
+    base = tmp_path / "hub" / "harbour" / "tiny"
+    base.mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"w" * 500_000)
+    volume = tmp_path / "weights"
+    where = {
+        "source": "hf://harbour/tiny",
+        "model": volume / "harbour--tiny@main",
+        "options": [f"--weights={volume}", "--secret=hf-token"],
+    }
+    with Hub(tmp_path / "hub", token="hf_valid", private=["harbour/tiny"]) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_valid"}
+        launched = launch(env=env, **where)
+        with launched:
+            launched.until_ready()
+            progress = launched.progress()
+            assert progress["bytes"] == progress["total"] == 500_002
+            assert launched.terminate() == 0
+        hub.requests.clear()
+        with launched:
+            launched.until_ready()
+        assert hub.requests == []
+        assert "hf_valid" not in launched.text()
+
+
+def test_a_refused_token_names_its_secret(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "hub" / "harbour" / "tiny").mkdir(parents=True)
+    with Hub(tmp_path / "hub", token="hf_valid") as hub, launch(
+        env={"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_old"},
+        source="hf://harbour/tiny",
+        model=tmp_path / "weights" / "harbour--tiny@main",
+        options=[f"--weights={tmp_path / 'weights'}", "--secret=hf-token"],
+    ) as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "TokenRejected")
+    assert "hf-token" in message["message"]
+    assert "hf_old" not in launched.text() + launched.termination_log.read_text()
+
+
+def test_a_port_that_is_taken_is_told_without_a_traceback(launch: Launch) -> None:
+    launched = launch()
+    with launched.blocked_probes(), launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "LauncherFailed")
+    assert "Address already in use" in message["message"]
+    assert "Traceback" not in launched.text()
