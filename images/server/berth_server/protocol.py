@@ -67,7 +67,8 @@ def termination_line(failure: Failure) -> str:
     whole = line(message)
     while len(whole.encode()) > TERMINATION_MESSAGE_BYTES:
         excess = len(whole.encode()) - TERMINATION_MESSAGE_BYTES
-        message = message[: -(excess // 4 + 2)]
+        # A character takes at most 6 bytes, so this never cuts too much.
+        message = message[: -(excess // 6 + 1)]
         whole = line(message + "…")
     return whole
 

@@ -112,7 +112,9 @@ class Launched:
         return answer[0] if answer else None
 
     def progress(self) -> dict[str, Any]:
-        answer = until(lambda: self.get("/progress"), 10, "progress")
+        until(lambda: self.get("/progress"), 10, "progress")
+        answer = self.get("/progress")
+        assert answer is not None
         found: dict[str, Any] = json.loads(answer[1])
         return found
 

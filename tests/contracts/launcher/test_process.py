@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,15 @@ def launch(tmp_path: Path, model: Path) -> Launch:
         stub: dict[str, Any] | None = None,
         version: str | None = "0.32.0",
         env: dict[str, str] | None = None,
-        **more: Any,
+        source: str = f"file://{model}",
+        model: Path = model,
+        options: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
     ) -> Launched:
         run = tmp_path / "run"
         run.mkdir()
         made = {"STUB_ENGINE": json.dumps(stub or {}), "PYTHONPATH": str(run / "site"), **(env or {})}
-        return Launched(run, install(run, version), env=made, **{"source": f"file://{model}", "model": model} | more)
+        return Launched(run, install(run, version), source, model, options, env=made, wrapper=wrapper)
 
     return start
 
@@ -291,12 +294,15 @@ def test_downloads_from_the_hub_with_progress_and_serves(launch: Launch, tmp_pat
 
 def test_a_refused_token_names_its_secret(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "hub" / "harbour" / "tiny").mkdir(parents=True)
-    with Hub(tmp_path / "hub", token="hf_valid") as hub, launch(
-        env={"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_old"},
-        source="hf://harbour/tiny",
-        model=tmp_path / "weights" / "harbour--tiny@main",
-        options=[f"--weights={tmp_path / 'weights'}", "--secret=hf-token"],
-    ) as launched:
+    with (
+        Hub(tmp_path / "hub", token="hf_valid") as hub,
+        launch(
+            env={"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_old"},
+            source="hf://harbour/tiny",
+            model=tmp_path / "weights" / "harbour--tiny@main",
+            options=[f"--weights={tmp_path / 'weights'}", "--secret=hf-token"],
+        ) as launched,
+    ):
         code, message = launched.ended()
     assert (code, message["reason"]) == (1, "TokenRejected")
     assert "hf-token" in message["message"]
