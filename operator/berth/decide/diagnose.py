@@ -5,6 +5,7 @@ running but not ready.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ _IMAGE_REASONS = frozenset(
 )  # fmt: skip
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 MAX_TEXT = 1024
+# Any program may write a termination message: only what can be the reason of a condition is taken for one.
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
 
 class Problem(NamedTuple):
@@ -122,7 +125,8 @@ def _container_failed(pod: dict[str, Any], seen: Observed) -> Problem | None:
 def _ended(pod: dict[str, Any], container: str, state: dict[str, Any]) -> Problem:
     if state.get("reason") == "OOMKilled":
         limit = _memory_limit(pod, container)
-        return _problem(pod, container, Reason.OUT_OF_MEMORY, f"killed by the kernel at its memory limit of {limit}")
+        where = f"at its memory limit of {limit}" if limit else "as its node ran out of memory; it has no limit"
+        return _problem(pod, container, Reason.OUT_OF_MEMORY, f"killed by the kernel {where}")
     told = launcher_message(state.get("message", ""))
     if told:
         return Problem(
@@ -142,9 +146,9 @@ def launcher_message(text: str) -> dict[str, str] | None:
     """The launcher's termination message: protocol version 1, one JSON line. None for any other text."""
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or told.get("v") != 1 or not isinstance(told.get("reason"), str):
+    if not isinstance(told, dict) or told.get("v") != 1 or not _REASON.fullmatch(str(told.get("reason", ""))):
         return None
     return {key: str(told.get(key) or "") for key in ("reason", "message", "suggestion")}
 
@@ -213,8 +217,8 @@ def _statuses(pod: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
-def _memory_limit(pod: dict[str, Any], container: str) -> str:
+def _memory_limit(pod: dict[str, Any], container: str) -> str | None:
     for spec in [*(pod["spec"].get("initContainers") or []), *(pod["spec"].get("containers") or [])]:
         if spec["name"] == container:
-            return str((spec.get("resources", {}).get("limits") or {}).get("memory", "none"))
-    return "none"
+            return (spec.get("resources", {}).get("limits") or {}).get("memory")
+    return None
