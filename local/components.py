@@ -1,9 +1,12 @@
 """The components of a Kubernetes control plane: their files and their commands, for a test and for the node alike."""
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from local import pki
 
@@ -24,6 +27,7 @@ class Site:
     """Where a control plane keeps its files and listens.
 
     programs: from `tools.ensure`.  advertise: address under which pods reach the API server; None where there are none.
+    scheduler_port: where kube-scheduler tells its health; 0 for nowhere.
     """
 
     state: Path
@@ -33,6 +37,7 @@ class Site:
     etcd_port: int
     etcd_peer_port: int
     advertise: str | None = None
+    scheduler_port: int = 0
 
     @property
     def pki(self) -> Path:
@@ -78,8 +83,8 @@ def write_files(site: Site) -> pki.Authority:
 
 
 def write_kubeconfig(site: Site, authority: pki.Authority, user: str, name: str, groups: list[str]) -> None:
-    """A kubeconfig with a client certificate. user: name of the file.  name, groups: who that is to Kubernetes."""
-    pair = authority.issue(site.pki / user, name, groups)
+    """A kubeconfig with a client certificate, in `pki` too. user: name of the file.  name, groups: who that is."""
+    pair = authority.issue(site.pki / user, name, groups, hosts=[site.address])
     pki.write_private(site.kubeconfig(user), pki.kubeconfig(site.url, authority.pair.certificate, pair))
 
 
@@ -142,6 +147,8 @@ def commands(site: Site, share_ports: bool = False) -> dict[str, list[str]]:
         "allow-privileged": "true",
         "audit-policy-file": site.state / "audit-policy.json",
         "audit-log-path": site.audit_log,
+        "audit-log-maxsize": 512,  # MB
+        "audit-log-maxbackup": 1,
         # Without pods nobody needs the `kubernetes` Service, and a loopback address may not be its endpoint.
         "advertise-address": site.advertise or "192.0.2.1",
         "endpoint-reconciler-type": "lease" if site.advertise else "none",
@@ -157,7 +164,14 @@ def commands(site: Site, share_ports: bool = False) -> dict[str, list[str]]:
         "root-ca-file": keys / "ca.crt",
         "service-account-private-key-file": keys / "service-accounts.key",
     }
-    scheduler = {"kubeconfig": site.kubeconfig("scheduler"), "secure-port": 0, "leader-elect": "false"}
+    scheduler = {
+        "kubeconfig": site.kubeconfig("scheduler"),
+        "bind-address": site.address,
+        "secure-port": site.scheduler_port,
+        "tls-cert-file": keys / "scheduler.crt",
+        "tls-private-key-file": keys / "scheduler.key",
+        "leader-elect": "false",
+    }
     return {
         name: [str(site.programs[name]), *(f"--{flag}={value}" for flag, value in flags.items())]
         for name, flags in (
@@ -167,3 +181,25 @@ def commands(site: Site, share_ports: bool = False) -> dict[str, list[str]]:
             ("kube-scheduler", scheduler),
         )
     }
+
+
+def client(authority: Path, pair: Path) -> httpx.Client:
+    """A client with a certificate. authority: PEM file.  pair: its `.crt` and `.key` without the suffix."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.load_cert_chain(pair.with_name(f"{pair.name}.crt"), pair.with_name(f"{pair.name}.key"))
+    return httpx.Client(verify=context, timeout=10, trust_env=False)
+
+
+def api_client(site: Site) -> httpx.Client:
+    """A client of the API server with all rights; paths are relative to its URL."""
+    api = client(site.pki / "ca.crt", site.pki / "admin")
+    api.base_url = site.url
+    return api
+
+
+def answers(http: httpx.Client, url: str) -> bool:
+    """Whether a GET is answered with success."""
+    try:
+        return http.get(url).is_success
+    except httpx.TransportError:
+        return False

@@ -5,36 +5,18 @@ No root, free loopback ports, several at once.
 
 import shutil
 import socket
-import ssl
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from local import pki, tools
-from local.components import Site, commands, write_files
+from local.components import Site, answers, api_client, commands, write_files
 from local.daemons import spawn, wait_until
 from local.errors import LocalError
 
 _START_SECONDS = 60.0
 _TOKEN_SECONDS = 24 * 3600
-
-
-def api_client(site: Site) -> httpx.Client:
-    """A client of the API server with all rights."""
-    context = ssl.create_default_context(cafile=str(site.pki / "ca.crt"))
-    context.load_cert_chain(site.pki / "admin.crt", site.pki / "admin.key")
-    return httpx.Client(base_url=site.url, verify=context, timeout=10, trust_env=False)
-
-
-def answers(client: httpx.Client, path: str) -> bool:
-    """Whether a GET is answered with success."""
-    try:
-        return client.get(path).is_success
-    except httpx.TransportError:
-        return False
 
 
 class ControlPlane:

@@ -1,0 +1,42 @@
+"""`python -m local …`: the local cluster, its images, the test model, the demo and the tests."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from local import tools
+from local.errors import LocalError
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("up", help="make or mend the cluster on this machine (root)")
+    down = commands.add_parser("down", help="remove the cluster; its images stay")
+    down.add_argument("--purge", action="store_true", help="remove its images too")
+    kubectl = commands.add_parser("kubectl", help="kubectl as the cluster's administrator", add_help=False)
+    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    args = parser.parse_args(arguments)
+    # Each command imports what it needs: `kubectl` should not wait for libraries of the others.
+    from local import node
+
+    if args.command == "up":
+        node.up()
+        print(f"the cluster runs: export KUBECONFIG={node.KUBECONFIG}")
+    elif args.command == "down":
+        node.down(purge=args.purge)
+    elif args.command == "kubectl":
+        program = tools.ensure(["kubectl"])["kubectl"]
+        environment = {**os.environ, "KUBECONFIG": str(node.KUBECONFIG)}
+        return subprocess.run([program, *args.arguments], env=environment, check=False).returncode
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except LocalError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
