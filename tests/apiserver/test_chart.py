@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from berth.settings import Settings
 from local import manifests, tools
 from local.controlplane import ControlPlane
 from local.daemons import wait_until
+from local.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "berth"
@@ -33,39 +34,24 @@ ENDPOINT = {
 }
 
 
-def run(tool: str, *args: str, given: str | None = None) -> str:
-    """Output of helm or kubectl; fails the test with the tool's own words."""
-    done = called(tool, *args, given=given)
-    assert done.returncode == 0, f"{tool} {' '.join(args)}: {done.stderr}"
-    return done.stdout
+def helm(*args: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What helm did. Without a kubeconfig it reaches no cluster."""
+    program = tools.ensure(["helm"])["helm"]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig or "/nonexistent")}
+    return subprocess.run([str(program), *args], env=environment, capture_output=True, text=True, check=False)
 
 
-def called(tool: str, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    program = tools.ensure([tool])[tool]
-    return subprocess.run([str(program), *args], input=given, capture_output=True, text=True, check=False)
-
-
-class Cluster:
-    """helm and kubectl on one API server."""
+class Cluster(Kubectl):
+    """kubectl and helm on one API server."""
 
     def __init__(self, plane: ControlPlane) -> None:
+        super().__init__(plane.kubeconfig)
         self.plane = plane
 
     def helm(self, *args: str) -> str:
-        return run("helm", f"--kubeconfig={self.plane.kubeconfig}", *args)
-
-    def kubectl(self, *args: str, given: str | None = None) -> str:
-        return run("kubectl", f"--kubeconfig={self.plane.kubeconfig}", *args, given=given)
-
-    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, f"--namespace={namespace}", "-ojson"))
-        return found
-
-    def names(self, kind: str, *args: str) -> list[str]:
-        return self.kubectl("get", kind, "-oname", *args).split()
-
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        self.kubectl("apply", "--server-side", "-f-", given="\n---\n".join(map(json.dumps, objects)))
+        done = helm(*args, kubeconfig=self.kubeconfig)
+        assert done.returncode == 0, f"helm {' '.join(args)}: {done.stderr}"
+        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +61,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def rendered(*args: str) -> list[dict[str, Any]]:
-    text = run("helm", "template", "berth", str(CHART), "--namespace=berth-system", *args)
-    return [found for found in yaml.safe_load_all(text) if found]
+    done = helm("template", "berth", str(CHART), "--namespace=berth-system", *args)
+    assert done.returncode == 0, done.stderr
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
 def of_kind(kind: str, objects: list[dict[str, Any]]) -> dict[str, Any]:
@@ -150,7 +137,7 @@ def test_the_cluster_may_choose_the_uid(monkeypatch: pytest.MonkeyPatch, given: 
     ],
 )
 def test_wrong_values_are_refused_by_name(given: str, told: str) -> None:
-    done = called("helm", "template", "berth", str(CHART), f"--set={given}")
+    done = helm("template", "berth", str(CHART), f"--set={given}")
     assert done.returncode != 0
     assert told in done.stderr
 
@@ -171,9 +158,9 @@ def test_the_role_is_exact() -> None:
 
 def test_the_operator_fits_a_namespace_with_restricted_pod_security(cluster: Cluster) -> None:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": label}})
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": label}}])
     cluster.helm("install", "berth", str(CHART), "--namespace=strict")
-    wait_until(lambda: bool(cluster.names("pod", "--namespace=strict")), "the operator's pod", 30)
+    wait_until(lambda: bool(cluster.get("pods", "--namespace=strict")["items"]), "the operator's pod", 30)
     cluster.helm("uninstall", "berth", "--namespace=strict")
 
 
@@ -196,9 +183,9 @@ def test_the_crd_and_endpoints_outlive_the_chart_and_any_release_takes_them_over
         return crd["metadata"]["uid"], owner, version["schema"]["openAPIV3Schema"]["description"]
 
     cluster.helm("install", "berth", str(CHART), "--namespace=berth-system", "--create-namespace")
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    cluster.run("wait", "--for=condition=Established", f"crd/{CRD}")
     uid = live()[0]
-    cluster.apply(ENDPOINT)
+    cluster.apply([ENDPOINT])
     endpoint = cluster.get("mep", "demo")["metadata"]["uid"]
 
     change("upgraded")
@@ -211,7 +198,7 @@ def test_the_crd_and_endpoints_outlive_the_chart_and_any_release_takes_them_over
     change("from another release")
     cluster.helm("install", "other", str(newer), "--namespace=elsewhere", "--create-namespace")
     assert live() == (uid, "other", "from another release")
-    assert "other-berth" in cluster.kubectl("get", "deployments,clusterroles", "--all-namespaces", "-oname")
+    assert "other-berth" in cluster.run("get", "deployments,clusterroles", "--all-namespaces", "-oname")
 
     change("upgraded by the other release")
     cluster.helm("upgrade", "other", str(newer), "--namespace=elsewhere")
@@ -221,19 +208,19 @@ def test_the_crd_and_endpoints_outlive_the_chart_and_any_release_takes_them_over
     cluster.helm("uninstall", "other", "--namespace=elsewhere")
     assert live()[0] == uid
     assert cluster.get("mep", "demo")["metadata"]["uid"] == endpoint
-    cluster.kubectl("delete", "mep", "demo")
-    cluster.kubectl("delete", "crd", CRD)
+    cluster.run("delete", "mep", "demo")
+    cluster.run("delete", "crd", CRD)
 
 
 def test_install_yaml_is_a_whole_installation(cluster: Cluster, tmp_path: Path) -> None:
     path = tmp_path / "dist" / "install.yaml"
     manifests.write(path)
-    cluster.kubectl("apply", "--server-side", f"--filename={path}")
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
-    cluster.get("deployment", "berth", "berth-system")
-    cluster.kubectl("apply", "--server-side", f"--filename={path}")
-    cluster.kubectl("delete", "--wait=false", f"--filename={path}")
-    cluster.kubectl("wait", "--for=delete", f"crd/{CRD}", "--timeout=60s")
+    cluster.run("apply", "--server-side", f"--filename={path}")
+    cluster.run("wait", "--for=condition=Established", f"crd/{CRD}")
+    cluster.get("deployment", "berth", "--namespace=berth-system")
+    cluster.run("apply", "--server-side", f"--filename={path}")
+    cluster.run("delete", "--wait=false", f"--filename={path}")
+    cluster.run("wait", "--for=delete", f"crd/{CRD}", "--timeout=60s")
 
 
 def test_the_operator_uses_exactly_the_permissions_of_the_role(
@@ -242,7 +229,7 @@ def test_the_operator_uses_exactly_the_permissions_of_the_role(
     """One endpoint from creation over an unschedulable pod to one that waits for its kubelet; then a resync."""
     cluster.helm("install", "berth", str(CHART), "--namespace=rbac", "--create-namespace")
     request.addfinalizer(lambda: cluster.helm("uninstall", "berth", "--namespace=rbac"))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    cluster.run("wait", "--for=condition=Established", f"crd/{CRD}")
     log = tmp_path / "operator.log"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "BERTH_HTTP_PORT": "0"}
     command = [sys.executable, "-m", "berth", f"--kubeconfig={cluster.plane.kubeconfig_for('rbac', 'berth')}"]
@@ -257,16 +244,16 @@ def test_the_operator_uses_exactly_the_permissions_of_the_role(
         status = cluster.get("mep", "demo").get("status", {})
         return [problem["reason"] for problem in status.get("problems", [])]
 
-    cluster.apply(ENDPOINT)
+    cluster.apply([ENDPOINT])
     eventually(lambda: reasons() == ["Unschedulable"], "a pod without a node")
     allocatable = {"cpu": "8", "memory": "16Gi", "pods": "10"}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "paper"}}
-    cluster.apply(node)
-    request.addfinalizer(lambda: cluster.kubectl("delete", "node", "paper"))
+    cluster.apply([node])
+    request.addfinalizer(lambda: cluster.run("delete", "node", "paper"))
     ready = [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]
     status = {"status": {"allocatable": allocatable, "capacity": allocatable, "conditions": ready}}
-    cluster.kubectl("patch", "node", "paper", "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
-    cluster.kubectl("taint", "node", "paper", "--all", "node.kubernetes.io/not-ready-")
+    cluster.run("patch", "node", "paper", "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+    cluster.run("taint", "node", "paper", "--all", "node.kubernetes.io/not-ready-")
     eventually(lambda: reasons() == ["Starting"], "a pod with a node")
 
     user = "system:serviceaccount:rbac:berth"
