@@ -24,10 +24,13 @@ from local.nodeconfig import NODE_NAME, Place
 
 STATE = Path("/var/lib/berth-local")
 RUN = Path("/run/berth-local")
+CONTAINERD = RUN / "containerd"  # state directory, for `local.runtime`
 LOGS = Path("/var/log/berth-local")
 KUBECONFIG = Path(__file__).parent.parent / ".local" / "kubeconfig"
 GPUS = 2
 
+_ADDRESSES = RUN / "cni"
+_SAVED_SYSCTLS = RUN / "sysctls.json"
 _LOCK = Path("/run/lock/berth-local.lock")
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")  # where the kubelet puts links, whatever its configuration says
 _PROGRAMS = (
@@ -89,11 +92,6 @@ def run_with_cluster_dns(command: Sequence[str]) -> int:
     return subprocess.run(["unshare", "--mount", "sh", "-c", script, resolv_conf, *command], check=False).returncode
 
 
-def ctr(*args: str) -> str:
-    """Standard output of `ctr args…`, in the images that the kubelet sees."""
-    return runtime.ctr(_place({}).containerd, *args)
-
-
 def _place(programs: dict[str, Path]) -> Place:
     site = Site(
         state=STATE / "cluster",
@@ -105,7 +103,7 @@ def _place(programs: dict[str, Path]) -> Place:
         advertise=network.ADDRESS,
         scheduler_port=10259,
     )
-    return Place(site, store=STATE / "containerd", run=RUN / "cluster", logs=LOGS, programs=programs)
+    return Place(site, STATE / "containerd", CONTAINERD, LOGS, programs)
 
 
 def _require_root() -> None:
@@ -141,7 +139,7 @@ def _start_over(place: Place) -> None:
 def _bring_up(place: Place, emptied: bool = False) -> None:
     """emptied: there are no pods, so containers that containerd remembers are of an earlier cluster."""
     cgroup.create()
-    network.create(STATE / "sysctls.json", place.cni_config, place.run / "cni")
+    network.create(_SAVED_SYSCTLS, place.cni_config, _ADDRESSES)
     supervisor.bring_up(nodeconfig.store_stage(place), LOGS)
     if emptied and runtime.forget_containers(place.containerd):
         supervisor.stop("containerd", supervisor.survey()["containerd"])  # it keeps a list of its own in memory
@@ -203,14 +201,14 @@ def _sweep() -> None:
     place = _place({})
     cgroup.kill()
     runtime.remove_shim_sockets(place.containerd)
-    mounts.unmount_below(place.run, place.site.state, place.store)
-    network.remove(STATE / "sysctls.json")
+    mounts.unmount_below(CONTAINERD, place.site.state, place.store)
+    network.remove(_SAVED_SYSCTLS)
     cgroup.remove()
     for link in _CONTAINER_LOG_LINKS.glob("*.log"):
         if link.is_symlink() and link.readlink().is_relative_to(place.pod_logs):
             link.unlink()
-    shutil.rmtree(place.run, ignore_errors=True)
-    shutil.rmtree(place.site.state, ignore_errors=True)
+    for directory in (CONTAINERD, _ADDRESSES, place.site.state):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _made_by(place: Place) -> Path:

@@ -44,18 +44,14 @@ DNS_ACCESS: list[dict[str, Any]] = [
 class Place:
     """Where the node keeps its files.
 
-    store: containerd's images, which outlive the cluster.  site.state, run: everything else, thrown away with it.
+    store: containerd's images, which outlive the cluster.  containerd: its state, thrown away like the rest.
     """
 
     site: Site
     store: Path
-    run: Path
+    containerd: Path
     logs: Path
     programs: Mapping[str, Path]
-
-    @property
-    def containerd(self) -> Path:
-        return self.run / "containerd"
 
     @property
     def cni_config(self) -> Path:
