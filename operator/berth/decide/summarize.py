@@ -45,14 +45,16 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
     counts = (deployment or {}).get("status") or {}
     problems = diagnose(seen, deployment)
     status: dict[str, Any] = {"observedGeneration": ep.generation}
-    if (before.get("url") is not None) or refusal is None:
+    if refusal is None:
         base = url(ep, platform)
-        status |= {"url": base, "urls": {"OpenAI": f"{base}/v1"}}
+        status |= {"url": base, "urls": {"OpenAI": f"{base}/v1"}, "engine": _engine(ep, seen, platform, before)}
+    else:
+        # The last valid spec is the one in use.
+        status |= {name: before[name] for name in ("url", "urls", "engine") if name in before}
     status |= {
         "replicas": counts.get("replicas", 0),
         "readyReplicas": counts.get("readyReplicas", 0),
         "selector": ",".join(f"{key}={value}" for key, value in names.selector(ep.name).items()),
-        "engine": _engine(ep, seen, platform, before),
         "problems": [_with_since(problem, before, now) for problem in problems[:MAX_PROBLEMS]],
         "problemCount": len(problems),
         "ignored": ignored(ep),
@@ -152,13 +154,18 @@ def _available(ep: Endpoint, deployment: Mapping[str, Any] | None, problems: Seq
     if ready:
         return (True, Reason.SERVING, f"{ready} of {wanted} replicas serve")
     if not wanted:
-        why = "spec.suspend is true" if ep.spec.suspend else "spec.replicas is 0"
-        return (False, Reason.SUSPENDED, f"{why}: there are no pods")
+        return (False, Reason.SUSPENDED, _suspended(ep))
     if problems:
-        worst = problems[0]
-        where = f"pod {worst.pod}: " if worst.pod else ""
-        return (False, worst.reason, f"{where}{worst.message}")
+        return (False, problems[0].reason, _told(problems[0]))
     return (False, Reason.STARTING, "waiting for the pods to be created")
+
+
+def _suspended(ep: Endpoint) -> str:
+    return f"{'spec.suspend is true' if ep.spec.suspend else 'spec.replicas is 0'}: no pods are wanted"
+
+
+def _told(problem: Problem) -> str:
+    return f"pod {problem.pod}: {problem.message}" if problem.pod else problem.message
 
 
 def _rollout(ep: Endpoint, deployment: Mapping[str, Any] | None) -> str | None:
@@ -170,7 +177,7 @@ def _rollout(ep: Endpoint, deployment: Mapping[str, Any] | None) -> str | None:
         return "the Deployment controller has not seen the change yet"
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     if old > 0:
-        return f"{old} pods of the previous spec still run"
+        return f"{old} pods of the previous spec still run" if old > 1 else "a pod of the previous spec still runs"
     return None
 
 
@@ -204,12 +211,12 @@ def _ready(
         return verdicts[Type.ACCEPTED]
     rollout = _rollout(ep, deployment)
     if not ep.wanted_replicas and rollout is None:
-        return (True, Reason.SUSPENDED, verdicts[Type.AVAILABLE][2])
+        return (True, Reason.SUSPENDED, _suspended(ep))
     for needed in READY_NEEDS:
         if not verdicts[needed][0]:
             return (False, verdicts[needed][1], verdicts[needed][2])
     if rollout is not None:
-        worst = next((f"; pod {problem.pod}: {problem.message}" for problem in problems if not problem.waits), "")
+        worst = next((f"; {_told(problem)}" for problem in problems if not problem.waits), "")
         return (False, Reason.ROLLING_OUT, f"{rollout}{worst}")
     return (True, Reason.SERVING, verdicts[Type.AVAILABLE][2])
 
