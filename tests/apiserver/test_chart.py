@@ -6,6 +6,7 @@ There is no kubelet: a test that needs a node creates a Node object that no kube
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -210,6 +211,25 @@ def test_the_crd_and_endpoints_outlive_the_chart_and_any_release_takes_them_over
     assert cluster.get("mep", "demo")["metadata"]["uid"] == endpoint
     cluster.run("delete", "mep", "demo")
     cluster.run("delete", "crd", CRD)
+
+
+def test_the_helm_command_of_the_readme_installs(cluster: Cluster) -> None:
+    """Up to the wait for the operator's pod: here is no node."""
+    (command,) = re.findall(r"^helm install .*?(?=^```)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    program = tools.ensure(["helm"])["helm"]
+    environment = {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "HOME": os.environ["HOME"],
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "REGISTRY": "registry.test/berth",
+    }
+    line = command.replace("--wait", "--dry-run=server")
+    done = subprocess.run(
+        ["bash", "-euc", line], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image: registry.test/berth/berth-operator:0.1.0" in done.stdout
+    assert 'value: "registry.test/berth/berth-server:0.1.0"' in done.stdout
 
 
 def test_install_yaml_is_a_whole_installation(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write what is generated from the code: CRD, its copy in the chart, reference pages, table in README. `--check` compares.
+"""Write what is generated from the code: CRDs, reference pages, the table in README. `--check` only compares.
 
 Run from the root of the repository, as `make generate` and `make generated` do.
 """
