@@ -27,9 +27,9 @@ from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS
 Object = dict[str, Any]
 FetchProgress = Callable[[str], Awaitable[Object | None]]
 
-# A write makes the Deployment controller act within milliseconds; one status write then tells all of it. This is the
-# longest that status waits for that.
-SETTLE_SECONDS = 2.0
+# A write makes the Deployment controller act, within milliseconds when it is not busy; one status write then tells all
+# of it. This is the longest that status waits for that: a hundred endpoints at once keep the controller busy.
+SETTLE_SECONDS = 30.0
 PROGRESS_SECONDS = 10.0
 SLOW_RETRY_SECONDS = 60.0
 

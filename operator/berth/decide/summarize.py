@@ -119,6 +119,8 @@ def settling(deployment: Mapping[str, Any] | None, pods: int) -> bool:
     status = deployment.get("status") or {}
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return True
+    if any(item["type"] == "ReplicaFailure" and item["status"] == "True" for item in status.get("conditions") or []):
+        return False
     wanted, exist = deployment["spec"].get("replicas", 1), status.get("replicas", 0)
     return bool(exist < wanted or pods < exist or (wanted and not status.get("updatedReplicas")))
 

@@ -1,0 +1,299 @@
+"""The reconcile core against a real API server: calls counted, nothing written twice, drift repaired."""
+
+import http.server
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from local.kubectl import Kubectl, condition
+from tests.waiting import eventually
+
+Object = dict[str, Any]
+Calls = Callable[[str], Counter[tuple[str, str]]]
+
+CHILDREN = ("deployment", "service", "poddisruptionbudget")
+WRITES = ("create", "update", "patch", "delete")
+ONE_ENDPOINT = Counter(
+    {
+        ("patch", "deployments"): 1,
+        ("patch", "services"): 1,
+        ("patch", "poddisruptionbudgets"): 1,
+        ("patch", "modelendpoints/status"): 1,
+    }
+)
+
+
+def endpoint(namespace: str, name: str = "demo", **spec: Any) -> Object:
+    return {
+        "apiVersion": "berth.dev/v1alpha1",
+        "kind": "ModelEndpoint",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"source": "pvc://models/tiny"},
+            "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "6Gi"}},
+            **spec,
+        },
+    }
+
+
+def status(kubectl: Kubectl, namespace: str, name: str = "demo") -> Object:
+    found: Object = kubectl.get("mep", name, "-n", namespace).get("status") or {}
+    return found
+
+
+def reason(kubectl: Kubectl, namespace: str, kind: str = "Ready", name: str = "demo") -> str:
+    return str(condition({"status": status(kubectl, namespace, name)}, kind).get("reason", ""))
+
+
+def waits_for_pods(kubectl: Kubectl, namespace: str, name: str = "demo") -> bool:
+    found = status(kubectl, namespace, name)
+    return bool(found.get("problems")) and found["problems"][0]["message"] == "waiting for the scheduler"
+
+
+def versions(kubectl: Kubectl, namespace: str, name: str = "demo") -> dict[str, str]:
+    return {
+        kind: kubectl.get(kind, name, "-n", namespace)["metadata"]["resourceVersion"] for kind in ("mep", *CHILDREN)
+    }
+
+
+def writes(calls: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    return Counter({call: count for call, count in calls.items() if call[0] in WRITES})
+
+
+def only_pod(kubectl: Kubectl, namespace: str) -> str:
+    pods = kubectl.get("pods", "-n", namespace)["items"]
+    assert len(pods) == 1
+    return str(pods[0]["metadata"]["name"])
+
+
+def patch_pod_status(kubectl: Kubectl, namespace: str, pod: str, new: Object) -> None:
+    """What a kubelet would report."""
+    kubectl.run(
+        "patch", "pod", pod, "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps({"status": new})
+    )
+
+
+def test_an_endpoint_costs_one_write_per_child_and_one_status(
+    kubectl: Kubectl, namespace: str, operator: Any, calls: Calls
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    assert writes(calls(namespace)) == ONE_ENDPOINT
+    assert status(kubectl, namespace)["replicas"] == 1
+
+
+def test_work_per_endpoint_does_not_grow_with_their_number_and_a_quiet_minute_writes_nothing(
+    kubectl: Kubectl, namespace: str, operator: Any, calls: Calls
+) -> None:
+    for count, names in ((10, range(10)), (100, range(10, 110))):
+        before = calls(namespace)
+        kubectl.apply([endpoint(namespace, f"e{number}") for number in names])
+        eventually(
+            lambda names=names: all_wait(kubectl, namespace, names), 120, f"{count} endpoints wait for their pods"
+        )
+        spent = writes(calls(namespace)) - writes(before)
+        print(f"{count} endpoints: {dict(spent)}")
+        assert spent == Counter({call: number * count for call, number in ONE_ENDPOINT.items()})
+    settled = writes(calls(namespace))
+    time.sleep(60)  # the quiet minute is what is tested
+    assert writes(calls(namespace)) == settled
+
+
+def all_wait(kubectl: Kubectl, namespace: str, names: range) -> bool:
+    found = {
+        item["metadata"]["name"]: item.get("status") or {} for item in kubectl.get("mep", "-n", namespace)["items"]
+    }
+    return all(found[f"e{number}"].get("problems") for number in names)
+
+
+def test_a_restart_writes_nothing(kubectl: Kubectl, namespace: str, operator: Any, calls: Calls) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    before, counted = versions(kubectl, namespace), writes(calls(namespace))
+    assert operator.stop() == 0
+    operator.start()
+    marker = endpoint(namespace, "marker")
+    kubectl.apply([marker])
+    eventually(lambda: waits_for_pods(kubectl, namespace, "marker"), 20, "a pass after the restart")
+    assert versions(kubectl, namespace) == before
+    assert writes(calls(namespace)) - counted == ONE_ENDPOINT
+
+
+def test_one_changed_field_changes_exactly_one_child(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    before = versions(kubectl, namespace)
+    kubectl.apply([endpoint(namespace, service={"port": 8080})])
+    url = f"http://demo.{namespace}.svc.cluster.local:8080"
+    eventually(lambda: status(kubectl, namespace)["url"] == url, 20, "the URL with the new port")
+    after = versions(kubectl, namespace)
+    assert {kind for kind in CHILDREN if before[kind] != after[kind]} == {"service"}
+
+
+def test_a_deleted_or_edited_child_is_repaired_and_additions_of_others_stay(
+    kubectl: Kubectl, namespace: str, operator: Any
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    kubectl.run("annotate", "deployment", "demo", "-n", namespace, "example.com/note=mine")
+    for kind in CHILDREN:
+        old = kubectl.get(kind, "demo", "-n", namespace)["metadata"]["uid"]
+        if kind != "deployment":
+            kubectl.run("delete", kind, "demo", "-n", namespace)
+            eventually(
+                lambda kind=kind, old=old: (
+                    (found := kubectl.find(kind, "demo", "-n", namespace)) and found["metadata"]["uid"] != old
+                ),
+                10,
+                f"the {kind} is made again",
+            )
+    kubectl.run("scale", "deployment", "demo", "-n", namespace, "--replicas=5")
+    kubectl.run("set", "env", "deployment/demo", "-n", namespace, "HF_HOME=/elsewhere", "MINE=yes")
+
+    def repaired() -> bool:
+        spec = kubectl.get("deployment", "demo", "-n", namespace)["spec"]
+        env = {item["name"]: item.get("value") for item in spec["template"]["spec"]["containers"][0]["env"]}
+        return bool(spec["replicas"] == 1 and env["HF_HOME"] == "/tmp/huggingface" and env["MINE"] == "yes")
+
+    eventually(repaired, 10, "our fields are repaired, the foreign variable stays")
+    found = kubectl.get("deployment", "demo", "-n", namespace)
+    assert found["metadata"]["annotations"]["example.com/note"] == "mine"
+
+
+def test_rollout_restart_is_not_undone(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    kubectl.run("rollout", "restart", "deployment/demo", "-n", namespace)
+    kubectl.apply([endpoint(namespace, service={"port": 81})])
+    eventually(lambda: status(kubectl, namespace)["url"].endswith(":81"), 20, "a later pass")
+    template = kubectl.get("deployment", "demo", "-n", namespace)["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
+
+
+def test_a_field_that_leaves_the_spec_leaves_the_child(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    kubectl.apply([endpoint(namespace, podTemplate={"spec": {"nodeSelector": {"a": "b"}}})])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    kubectl.apply([endpoint(namespace)])
+    eventually(
+        lambda: "nodeSelector" not in kubectl.get("deployment", "demo", "-n", namespace)["spec"]["template"]["spec"],
+        10,
+        "the node selector is gone",
+    )
+
+
+def test_the_reason_of_a_failed_pod_is_on_the_object_after_one_status_write(
+    kubectl: Kubectl, namespace: str, operator: Any, calls: Calls
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    before = writes(calls(namespace))
+    told = {
+        "v": 1,
+        "reason": "UnknownEngineArgument",
+        "message": "vLLM does not know --max-modle-len",
+        "suggestion": "x",
+    }
+    ended = {"exitCode": 1, "reason": "Error", "message": json.dumps(told), "startedAt": None, "finishedAt": None}
+    container = {
+        "name": "server", "image": "i", "imageID": "", "ready": False, "restartCount": 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+        "lastState": {"terminated": {key: value for key, value in ended.items() if value is not None}},
+    }  # fmt: skip
+    pod = only_pod(kubectl, namespace)
+    patch_pod_status(kubectl, namespace, pod, {"phase": "Running", "containerStatuses": [container]})
+    eventually(lambda: reason(kubectl, namespace) == "UnknownEngineArgument", 10, "the reason")
+    found = status(kubectl, namespace)
+    assert [(item["pod"], item["container"], item["message"], item["suggestion"]) for item in found["problems"]] == [
+        (pod, "server", "vLLM does not know --max-modle-len", "x")
+    ]
+    assert condition({"status": found}, "Stalled")["status"] == "True"
+    assert writes(calls(namespace)) - before == Counter({("patch", "modelendpoints/status"): 1})
+
+    ready = {**container, "ready": True, "state": {"running": {}}}
+    conditions = [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
+    patch_pod_status(kubectl, namespace, pod, {"containerStatuses": [ready], "conditions": conditions})
+    eventually(lambda: reason(kubectl, namespace) == "Serving", 10, "Ready once the pod is")
+    assert status(kubectl, namespace)["problems"] == []
+
+
+def test_the_launchers_phase_is_on_the_object(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    """A server on a loopback address of its own plays the launcher; the node tier has the real one."""
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    progress = {"v": 1, "phase": "Downloading", "bytes": 2**30, "total": 4 * 2**30, "engine": {"version": "0.32.0"}}
+
+    class Launcher(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(progress).encode()
+            self.send_response(200 if self.path == "/progress" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Quiet."""
+
+    address = "127.0.47.11"
+    with http.server.ThreadingHTTPServer((address, 8001), Launcher) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running = {
+            "name": "server",
+            "image": "i",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"running": {}},
+        }
+        new = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "containerStatuses": [running]}
+        patch_pod_status(kubectl, namespace, only_pod(kubectl, namespace), new)
+        eventually(lambda: status(kubectl, namespace)["problems"][0]["message"].startswith("phase"), 10, "the phase")
+        server.shutdown()
+    found = status(kubectl, namespace)
+    assert found["problems"][0]["message"] == "phase Downloading: 1.00 of 4.00 GiB"
+    assert found["engine"]["version"] == "0.32.0"
+
+
+def test_suspend_keeps_everything_but_the_pods_and_is_ready(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    kubectl.apply([endpoint(namespace, suspend=True)])
+    eventually(lambda: reason(kubectl, namespace) == "Suspended", 20, "Suspended")
+    assert condition({"status": status(kubectl, namespace)}, "Ready")["status"] == "True"
+    assert kubectl.get("pods", "-n", namespace)["items"] == []
+    assert kubectl.get("service", "demo", "-n", namespace)
+    kubectl.apply([endpoint(namespace, suspend=False)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "a pod again")
+
+
+def test_kubectl_scale_sets_the_replicas(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    kubectl.run("scale", "mep", "demo", "-n", namespace, "--replicas=3")
+    eventually(lambda: len(kubectl.get("pods", "-n", namespace)["items"]) == 3, 10, "three pods")
+    eventually(lambda: status(kubectl, namespace)["replicas"] == 3, 10, "status.replicas")
+
+
+def test_deleting_the_endpoint_removes_its_children_also_without_the_operator(
+    kubectl: Kubectl, namespace: str, operator: Any
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    assert operator.stop() == 0
+    kubectl.run("delete", "mep", "demo", "-n", namespace, "--wait=true")
+    eventually(
+        lambda: not any(kubectl.find(kind, "demo", "-n", namespace) for kind in CHILDREN), 30, "no child is left"
+    )
+
+
+def test_the_operator_writes_nothing_on_the_endpoint_but_status(
+    kubectl: Kubectl, namespace: str, operator: Any
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    found = kubectl.get("mep", "demo", "-n", namespace, "--show-managed-fields")
+    theirs = [entry for entry in found["metadata"]["managedFields"] if entry["manager"] == "berth"]
+    assert [entry.get("subresource") for entry in theirs] == ["status"]
+    assert "finalizers" not in found["metadata"]
+    assert "annotations" not in found["metadata"]
+    assert found["metadata"]["generation"] == 1
