@@ -6,20 +6,17 @@ children that Berth would make of them, in dry runs.  Not mocked: anything.
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from berth.api.crd import crd
 from berth.api.names import KIND
 from berth.api.spec import Endpoint
 from berth.decide.admit import ignored, refusals
 from berth.decide.parse import parse
 from berth.desired.children import children
-from local.controlplane import ControlPlane
 from local.kubectl import Kubectl
 from tests.builders import PLATFORM
 
@@ -43,16 +40,7 @@ DOCUMENTS = [pytest.param(path.read_text(), id=path.name) for path in EXAMPLES] 
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    with ControlPlane(tmp_path_factory.mktemp("cluster")) as running:
-        kubectl = Kubectl(running.kubeconfig)
-        kubectl.run("apply", "--server-side", "-f-", stdin=json.dumps(crd()))
-        kubectl.run("wait", "--for=condition=Established", f"crd/{crd()['metadata']['name']}")
-        yield kubectl
-
-
-def dry_run(cluster: Kubectl, *objects: dict[str, Any]) -> list[dict[str, Any]]:
+def dry_run(kubectl: Kubectl, *objects: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects as the API server would store them. Unknown fields are errors."""
     given = "\n---\n".join(map(json.dumps, objects))
     command = [
@@ -64,7 +52,7 @@ def dry_run(cluster: Kubectl, *objects: dict[str, Any]) -> list[dict[str, Any]]:
         "-ojson",
         "-f-",
     ]
-    answer = json.loads(cluster.run(*command, stdin=given))
+    answer = json.loads(kubectl.run(*command, stdin=given))
     return list(answer["items"] if answer["kind"] == "List" else [answer])
 
 
@@ -74,11 +62,11 @@ def test_examples_are_numbered_and_start_with_a_comment() -> None:
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
-def test_the_api_server_takes_it_and_the_children_that_berth_makes_of_it(text: str, cluster: Kubectl) -> None:
-    stored = dry_run(cluster, *yaml.safe_load_all(text))
+def test_the_api_server_takes_it_and_the_children_that_berth_makes_of_it(text: str, kubectl: Kubectl) -> None:
+    stored = dry_run(kubectl, *yaml.safe_load_all(text))
     endpoints = [parse(found) for found in stored if found["kind"] == KIND]
     assert endpoints
     for endpoint in endpoints:
         assert isinstance(endpoint, Endpoint)
         assert (refusals(endpoint), ignored(endpoint)) == ([], [])
-        dry_run(cluster, *children(endpoint, PLATFORM))
+        dry_run(kubectl, *children(endpoint, PLATFORM))

@@ -1,7 +1,7 @@
 """Documentation against the code: nothing undocumented, nothing documented that is not there.
 
-Input: README.md, docs/, the launcher's sources, the Makefile.  Not here: YAML blocks and the helm command of README; they
-run on a real API server in tests/apiserver.
+Input: README.md, docs/, the launcher's sources, the Makefile.  Not here: YAML blocks and the helm command of README,
+which run on a real API server in tests/apiserver.
 """
 
 import ast
