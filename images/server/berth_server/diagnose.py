@@ -84,8 +84,8 @@ _PATTERNS = (
     _known("OutOfMemory", r"(?P<what>DefaultCPUAllocator: (?:can't|not enough) .*)", "{what}"),
     _known(
         "SharedMemoryTooSmall",
-        r"(?P<what>[^:]*\b[\d.]+ [MG]iB required, [\d.]+ [MG]iB free.*)",
-        "The shared memory is too small: {what}",
+        r"Insufficient space in \S+ for shared-memory allocation: (?P<what>.*? free)",
+        "The pod's shared memory, volume berth-shm, is too small: {what}.",
     ),
     _known(
         "WeightsMissing",
@@ -113,40 +113,41 @@ def of_exit(code: int, lines: Sequence[str], proven: bool) -> Failure:
     code: exit code, or minus the signal. lines: the last output, oldest first.  proven: it had served.
     """
     texts = [bare(line) for line in lines]
-    if not proven:
-        for pattern in _PATTERNS:
-            for text in texts:
-                found = pattern.expression.search(text)
-                if found:
-                    what = found["what"].strip().rstrip(".")
-                    return Failure(pattern.reason, pattern.message.format(what=what), pattern.suggestion)
-        refused = _refused_value(texts)
-        if refused:
-            return Failure("InvalidEngineArgument", f"vLLM refuses the configuration: {refused}")
     cause = root_cause(texts)
-    said = f" Its last error: {cause}" if cause else ""
+    # Of a server that has served, only the error that ended it: before that the log may hold anybody's words.
+    failure = _known_failure([cause] if cause else []) if proven else _known_failure(texts)
+    if failure:
+        return failure
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         hint = ", as the kernel's out-of-memory killer does" if -code == signal.SIGKILL else ""
-        return Failure("EngineKilled", f"vLLM was killed by {name}{hint}.{said}")
+        return Failure("EngineKilled", f"vLLM was killed by {name}{hint}.{_last_error(cause)}")
     if code == 0 or proven:
+        said = _last_error(cause) or " It left no error, as when a process of it is killed for want of memory."
         return Failure("EngineDied", f"vLLM ended by itself with exit code {code}: its engine died.{said}")
+    said = _last_error(cause or (texts[-1] if texts else None))
     return Failure("EngineExited", f"vLLM ended with exit code {code} before it served.{said}")
 
 
+def _known_failure(texts: Sequence[str]) -> Failure | None:
+    for pattern in _PATTERNS:
+        for text in texts:
+            found = pattern.expression.search(text)
+            if found:
+                what = found["what"].strip().rstrip(".")
+                return Failure(pattern.reason, pattern.message.format(what=what), pattern.suggestion)
+    refused = _refused_value(texts)
+    return Failure("InvalidEngineArgument", f"vLLM refuses the configuration: {refused}") if refused else None
+
+
+def _last_error(cause: str | None) -> str:
+    return f" Its last error: {cause.strip()}" if cause else ""
+
+
 def root_cause(texts: Sequence[str]) -> str | None:
-    """The last exception that is not merely about another process's failure; else the last line of all."""
-    exceptions = [text for text in texts if _EXCEPTION.match(text) and not text.startswith(" ")]
-    causes = [text for text in exceptions if not _WRAPPER.search(text)] or exceptions
-    if causes:
-        return causes[-1].strip()
-    return texts[-1].strip() if texts else None
-
-
-def last_error(lines: Sequence[str]) -> str | None:
-    """What vLLM last complained about; None when it has not."""
-    errors = [line for line in lines if " ERROR " in line or _EXCEPTION.match(bare(line))]
-    return root_cause([bare(line) for line in errors])
+    """The last exception in lines without prefix that is not merely about another process's failure."""
+    causes = [text for text in texts if _EXCEPTION.match(text) and not _WRAPPER.search(text)]
+    return causes[-1].strip() if causes else None
 
 
 def _refused_value(texts: Sequence[str]) -> str | None:

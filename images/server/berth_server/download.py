@@ -53,7 +53,7 @@ async def download(
     if "error" in report:
         raise hub.failure(report["error"], source, revision, secret)
     if "done" not in report:
-        last = diagnose.root_cause(list(err.lines)) or "it said nothing"
+        last = diagnose.root_cause(list(err.lines)) or "it left no error"
         raise Failure("DownloadFailed", f"The download of {source} ended with exit code {code}: {last}")
     status.update(bytes_done=status.snapshot.bytes_total, message="")
 

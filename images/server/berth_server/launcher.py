@@ -191,7 +191,7 @@ class Launcher:
         return None if alive else Failure("EngineHung", self._with_cause(f"The server was ended: {why}."))
 
     def _with_cause(self, message: str) -> str:
-        cause = diagnose.last_error(list(self._output.lines))
+        cause = diagnose.root_cause([diagnose.bare(line) for line in self._output.lines])
         return f"{message} vLLM's last error: {cause}" if cause else message
 
     # Drain

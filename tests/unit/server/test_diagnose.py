@@ -30,6 +30,7 @@ CASES = [
     Case("unknown-model-type", 1, "UnsupportedArchitecture", "model type harbour"),
     Case("kv-cache-too-small", 1, "KVCacheTooSmall", "estimated maximum model length is 1048448"),
     Case("kv-cache-out-of-memory", 1, "OutOfMemory", "requested memory for kv (100000.0 GiB)"),
+    Case("shared-memory-too-small", 1, "SharedMemoryTooSmall", "160 MiB required, 64 MiB free"),
     Case("no-weights", 1, "WeightsMissing", "/model"),
     Case("truncated-weights", 1, "WeightsCorrupt", "incomplete metadata, file not fully covered"),
     Case("no-tokenizer", 1, "EngineExited", "Couldn't instantiate the backend tokenizer"),
@@ -59,6 +60,29 @@ def test_an_engine_that_died_under_requests_is_not_taken_for_a_wrong_argument() 
     assert diagnose.of_exit(0, lines, proven=True).reason == "EngineDied"
 
 
+def test_a_killed_engine_leaves_no_error_and_that_is_said() -> None:
+    lines = [
+        "(APIServer pid=7) ERROR 11-21 03:30:21 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: "
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+        "INFO:     Finished server process [17211]",
+    ]
+    failure = diagnose.of_exit(0, lines, proven=True)
+    assert failure.reason == "EngineDied"
+    assert failure.message.endswith("It left no error, as when a process of it is killed for want of memory.")
+
+
+def test_memory_that_runs_out_under_load_has_its_reason() -> None:
+    lines = [
+        "(EngineCore pid=9) ERROR 11-21 03:30:21 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to x"
+    ]
+    assert diagnose.of_exit(0, lines, proven=True).reason == "OutOfMemory"
+
+
+def test_the_last_line_stands_in_for_an_exception() -> None:
+    failure = diagnose.of_exit(1, ["first", "last line"], proven=False)
+    assert failure.message == "vLLM ended with exit code 1 before it served. Its last error: last line"
+
+
 def test_an_exit_without_a_word() -> None:
     failure = diagnose.of_exit(1, [], proven=False)
     assert (failure.reason, failure.message) == ("EngineExited", "vLLM ended with exit code 1 before it served.")
@@ -84,8 +108,7 @@ def test_the_cause_is_the_last_exception_that_does_not_blame_another_process() -
         "  warnings.warn('resource_tracker')",
     ]
     assert diagnose.root_cause(texts) == "RuntimeError: the cause"
-    assert diagnose.root_cause(texts[2:]) == texts[3]
-    assert diagnose.root_cause(["first", "last line"]) == "last line"
+    assert diagnose.root_cause(texts[2:]) is None
 
 
 @pytest.mark.parametrize(
