@@ -150,13 +150,6 @@ def test_the_chart_brings_the_current_crd_and_can_leave_it_out() -> None:
     assert "CustomResourceDefinition" not in {item["kind"] for item in rendered("--set=crds.install=false")}
 
 
-def test_the_role_is_exact() -> None:
-    rules = of_kind("ClusterRole", rendered())["rules"]
-    granted = {name for rule in rules for key in ("apiGroups", "resources", "verbs") for name in rule[key]}
-    assert "*" not in granted
-    assert "secrets" not in granted
-
-
 def test_the_operator_fits_a_namespace_with_restricted_pod_security(cluster: Cluster) -> None:
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": label}}])
