@@ -67,26 +67,13 @@ def ensure(names: Iterable[str]) -> dict[str, str]:
     names: among base, operator, server, vllm-cpu.
     """
     references = {name: reference(name) for name in names}
-    missing = {name: ref for name, ref in references.items() if ref not in _imported()}
-    if missing:
-        with builder() as store:
-            for name, ref in missing.items():
-                if ref in _imported():  # by the process that had the builder before
-                    continue
-                build(store, name)
-                with step(f"importing the {name} image into the node", "about 2 min" if name == "vllm-cpu" else ""):
-                    store.save(
-                        ref,
-                        [
-                            "ctr",
-                            f"--address={runtime.socket(node.CONTAINERD)}",
-                            "--namespace=k8s.io",
-                            "images",
-                            "import",
-                            "-",
-                        ],
-                    )
-                    runtime.ctr(node.CONTAINERD, "images", "label", ref, f"{_IMPORTED}=true")
+    if set(references.values()) <= _imported():
+        return references
+    with builder() as store:
+        for name in references:
+            references[name] = build(store, name)
+            if references[name] not in _imported():
+                _import(store, name, references[name])
                 _prune(store, name)
     return references
 
@@ -97,23 +84,30 @@ def reference(name: str) -> str:
         return f"localhost/berth-base:{digest({}, _SUITE, *_PACKAGES)}"
     if name not in _IMAGES:
         raise LocalError(f"no such image: {name}; there are base, {', '.join(_IMAGES)}")
-    return f"localhost/berth-{name}:{digest(dict(_contents(_IMAGES[name])), reference('base'))}"
+    return _reference(name, dict(_contents(_IMAGES[name])))
+
+
+def _reference(name: str, contents: dict[str, bytes]) -> str:
+    return f"localhost/berth-{name}:{digest(contents, reference('base'))}"
 
 
 def build(store: Builder, name: str) -> str:
     """Reference of the image, which is in the builder's store afterwards."""
-    ref = reference(name)
-    if ref in store.references():
-        return ref
     if name == "base":
-        with step(f"building a Debian {_SUITE} base image", "about 50s"):
-            store.debian(ref, _SUITE, _PACKAGES)
+        ref = reference(name)
+        if ref not in store.references():
+            with step(f"building a Debian {_SUITE} base image", "about 50s"):
+                store.debian(ref, _SUITE, _PACKAGES)
         return ref
     base = build(store, "base")
     image = _IMAGES[name]
-    with step(f"building the {name} image", image.expect), tempfile.TemporaryDirectory() as directory:
-        _stage(image, Path(directory))
-        store.build(ref, _ROOT / image.dockerfile, Path(directory) / image.context, {"BASE": base})
+    # Read once, so that the tag tells the truth about the contents also while somebody edits them.
+    contents = dict(_contents(image))
+    ref = _reference(name, contents)
+    if ref not in store.references():
+        with step(f"building the {name} image", image.expect), tempfile.TemporaryDirectory() as directory:
+            _stage(contents, Path(directory))
+            store.build(ref, Path(directory) / image.dockerfile, Path(directory) / image.context, {"BASE": base})
     return ref
 
 
@@ -136,9 +130,9 @@ def _contents(image: _Image) -> Iterator[tuple[str, bytes]]:
                 yield str(path.relative_to(_ROOT)), path.read_bytes()
 
 
-def _stage(image: _Image, directory: Path) -> None:
-    """Copies what the image is made of, with times and permissions that do not depend on the checkout."""
-    for name, data in _contents(image):
+def _stage(contents: dict[str, bytes], directory: Path) -> None:
+    """Writes the files of a build, with times and permissions that do not depend on the checkout."""
+    for name, data in contents.items():
         target = directory / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
@@ -149,16 +143,30 @@ def _stage(image: _Image, directory: Path) -> None:
 
 def _imported() -> set[str]:
     """The images in containerd whose import went to its end."""
-    return set(runtime.ctr(node.CONTAINERD, "images", "list", "--quiet", f'labels."{_IMPORTED}"==true').split())
+    return set(_ctr("images", "list", "--quiet", f'labels."{_IMPORTED}"==true').split())
+
+
+def _import(store: Builder, name: str, ref: str) -> None:
+    address = f"--address={runtime.socket(node.CONTAINERD)}"
+    with step(f"importing the {name} image into the node", "about 2 min" if name == "vllm-cpu" else ""):
+        store.save(ref, ["ctr", address, "--namespace=k8s.io", "images", "import", "-"])
+    _ctr("images", "label", ref, f"{_IMPORTED}=true")
 
 
 def _prune(store: Builder, name: str) -> None:
     """Drops all but the newest images of that name, in the builder's store and in containerd."""
     if name == "base":
         return
-    repository = reference(name).rpartition(":")[0]
-    of_name = [ref for ref in store.references() if ref.rpartition(":")[0] == repository]
-    dropped = of_name[_IMAGES[name].keep :]
+    of_name = [ref for ref in store.references() if ref.startswith(f"localhost/berth-{name}:")]
+    kept, dropped = of_name[: _IMAGES[name].keep], of_name[_IMAGES[name].keep :]
     store.remove(dropped)
-    if listed := [ref for ref in dropped if ref in _imported()]:
-        runtime.ctr(node.CONTAINERD, "images", "remove", *listed)
+    # containerd lists an image under its tag and, for the kubelet, under the digest of its configuration.
+    digests = {row[0]: row[2] for row in map(str.split, _ctr("images", "list").splitlines()[1:])}
+    unused = {digests.get(ref) for ref in dropped} - {digests.get(ref) for ref in kept}
+    names = [listed for listed, digest in digests.items() if listed in dropped or digest in unused]
+    if names:
+        _ctr("images", "remove", *names)
+
+
+def _ctr(*arguments: str) -> str:
+    return runtime.ctr(node.CONTAINERD, *arguments)
