@@ -15,6 +15,7 @@ import aiohttp
 import kopf
 import structlog
 from aiohttp import web
+from kopf._core.engines.peering import Identity
 
 from berth import errors
 from berth.kube.cache import Cache
@@ -178,7 +179,11 @@ async def run(settings: Settings, kubeconfig: str | None) -> None:
     app = create_app(metrics, lambda: None if synced.is_set() else "the first list of objects is not done yet", stuck)
     try:
         async with _serving(app, settings.http_port):
-            await kopf.operator(registry=handlers, settings=config, standalone=True, clusterwide=True)
+            # Named, as kopf would look our uid up in passwd, where a container's uid need not be.
+            identity = Identity("berth")
+            await kopf.operator(
+                registry=handlers, settings=config, identity=identity, standalone=True, clusterwide=True
+            )
     finally:
         await _finish(busy_since)
         for task in tasks:
