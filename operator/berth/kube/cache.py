@@ -27,6 +27,8 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Name, Object]] = defaultdict(dict)
         self._pods: dict[Key, set[Name]] = defaultdict(set)
+        # resourceVersion at the end of what was deleted since the last list: a sight of it may arrive later.
+        self._ended: dict[str, dict[Name, int]] = defaultdict(dict)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object as last seen."""
@@ -49,25 +51,35 @@ class Cache:
         new = trim(resource, obj)
         name = (new["metadata"]["namespace"], new["metadata"]["name"])
         old = self._objects[resource.kind].get(name)
-        if old is not None and old["metadata"]["uid"] == new["metadata"]["uid"] and version(new) <= version(old):
+        newest = version(old) if old is not None else self._ended[resource.kind].get(name, 0)
+        if version(new) <= newest:
             return False
         self._objects[resource.kind][name] = new
-        if resource is PODS and (key := endpoint_key(new)):
-            self._pods[key].add(name)
+        if resource is PODS:
+            self._index(name, old, new)
         return old is None or _content(old) != _content(new)
 
     def drop(self, resource: Resource, obj: Object) -> bool:
         """Forget a deleted object, unless another one has taken its name since. True when it was known."""
         name = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         old = self._objects[resource.kind].get(name)
-        if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:
+        if old is not None and old["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return False
+        self._ended[resource.kind][name] = version(obj)
+        if old is None:
             return False
         del self._objects[resource.kind][name]
-        if resource is PODS and (key := endpoint_key(old)):
+        if resource is PODS:
+            self._index(name, old, None)
+        return True
+
+    def _index(self, name: Name, old: Object | None, new: Object | None) -> None:
+        if old is not None and (key := endpoint_key(old)) in self._pods:
             self._pods[key].discard(name)
             if not self._pods[key]:
                 del self._pods[key]
-        return True
+        if new is not None and (key := endpoint_key(new)):
+            self._pods[key].add(name)
 
     def replace(self, resource: Resource, objects: Iterable[Object], listed_at: str) -> set[Key]:
         """Take in a complete list: put all, drop what is gone. Returns the endpoints for which that was news.
@@ -84,6 +96,8 @@ class Cache:
             gone = name not in listed and version(old) <= int(listed_at)
             if gone and self.drop(resource, old) and (key := endpoint_key(old)):
                 news.add(key)
+        ended = self._ended[resource.kind]
+        self._ended[resource.kind] = {name: at for name, at in ended.items() if at > int(listed_at)}
         return news
 
 
