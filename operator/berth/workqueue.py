@@ -66,7 +66,7 @@ class WorkQueue:
     def retry(self, key: Key, at_least_seconds: float = 0.0) -> float:
         """The pass failed: want another after a growing delay, which is returned."""
         self._failures[key] += 1
-        growing: float = FIRST_DELAY_SECONDS * 2 ** min(self._failures[key], 16)
+        growing: float = FIRST_DELAY_SECONDS * 2 ** min(self._failures[key] - 1, 16)
         delay = max(min(growing, MAX_DELAY_SECONDS) * self._jitter(), at_least_seconds)
         self.add_after(key, delay)
         return delay
