@@ -1,5 +1,6 @@
 """Settings of the operator, read from environment variables named BERTH_…: the source of the reference page."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     """uid of the model server pods and their fsGroup. Empty: the cluster chooses (OpenShift)."""
     image_pull_secrets: Names = ()
     """Names, separated by commas, of pull Secrets in the namespaces of the endpoints."""
-    pod_env: dict[str, str] = Field(default_factory=dict)
+    pod_env: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Environment variables of every server container as a JSON object: proxies, `HF_ENDPOINT`."""
     workers: int = Field(32, ge=1, le=256)
     """Endpoints reconciled at the same time."""
@@ -45,6 +46,17 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("pod_env", mode="before")
+    @classmethod
+    def _object(cls, value: object) -> object:
+        try:
+            found = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
+            raise ValueError('must be a JSON object of texts, for example {"HTTPS_PROXY": "http://proxy:3128"}')
+        return found
 
     @field_validator("run_as_user", mode="before")
     @classmethod
