@@ -1,0 +1,244 @@
+"""The cache: nothing older replaces something newer, no ghosts, and what counts as news."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from berth.api.names import Key
+from berth.desired.children import children
+from berth.kube.cache import Cache, endpoint_key, trim
+from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, SERVICES
+from tests.builders import NAMESPACE, PLATFORM, endpoint, live, parsed, pod
+
+Object = dict[str, Any]
+KEY = Key(NAMESPACE, "demo")
+
+
+def seen(version: int, uid: str = "one", name: str = "demo", **spec: Any) -> Object:
+    """A ModelEndpoint as of a resourceVersion."""
+    found = endpoint(name, uid=uid, **spec)
+    found["metadata"]["resourceVersion"] = str(version)
+    return found
+
+
+def get(cache: Cache) -> Object | None:
+    return cache.get(ENDPOINTS, NAMESPACE, "demo")
+
+
+def version(cache: Cache) -> str:
+    found = get(cache)
+    assert found is not None
+    return str(found["metadata"]["resourceVersion"])
+
+
+def test_a_first_sight_is_news() -> None:
+    cache = Cache()
+    assert cache.put(ENDPOINTS, seen(1))
+    assert get(cache) is not None
+    assert list(cache.endpoints()) == [KEY]
+    assert cache.count(ENDPOINTS) == 1
+
+
+def test_a_newer_one_with_other_content_is_news() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    assert cache.put(ENDPOINTS, seen(2, replicas=2))
+    assert version(cache) == "2"
+
+
+def test_a_newer_one_with_the_same_content_is_kept_and_no_news() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    assert not cache.put(ENDPOINTS, seen(2))
+    assert version(cache) == "2"
+
+
+def test_managed_fields_are_no_news() -> None:
+    cache, later = Cache(), seen(2)
+    cache.put(ENDPOINTS, seen(1))
+    later["metadata"]["managedFields"] = [{"manager": "x"}]
+    assert not cache.put(ENDPOINTS, later)
+
+
+@pytest.mark.parametrize("old", [1, 2])
+def test_an_older_or_equal_one_is_ignored(old: int) -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(2))
+    assert not cache.put(ENDPOINTS, seen(old, replicas=9))
+    assert version(cache) == "2"
+
+
+def test_versions_are_numbers_not_texts() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(9))
+    assert cache.put(ENDPOINTS, seen(10, replicas=2))
+    assert version(cache) == "10"
+
+
+def test_an_object_made_again_under_the_same_name_replaces_the_old_one() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(5, uid="one"))
+    assert cache.put(ENDPOINTS, seen(7, uid="two"))
+    assert version(cache) == "7"
+
+
+def test_late_news_of_the_old_one_do_not_replace_the_object_made_again() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(7, uid="two"))
+    assert not cache.put(ENDPOINTS, seen(6, uid="one"))
+    assert version(cache) == "7"
+
+
+def test_the_late_end_of_the_old_one_does_not_end_the_object_made_again() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(7, uid="two"))
+    assert not cache.drop(ENDPOINTS, seen(6, uid="one"))
+    assert version(cache) == "7"
+
+
+def test_what_was_deleted_is_gone() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    assert cache.drop(ENDPOINTS, seen(2))
+    assert get(cache) is None
+    assert not cache.drop(ENDPOINTS, seen(2))
+
+
+def test_what_was_deleted_does_not_come_back_with_an_older_sight_of_it() -> None:
+    """The answer to a write, or a page of a list, may arrive after the end of the object did."""
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    cache.drop(ENDPOINTS, seen(5))
+    assert not cache.put(ENDPOINTS, seen(4, replicas=2))
+    assert get(cache) is None
+
+
+def test_what_was_deleted_before_it_was_ever_seen_does_not_come_back() -> None:
+    cache = Cache()
+    cache.drop(ENDPOINTS, seen(5))
+    assert not cache.put(ENDPOINTS, seen(4))
+    assert get(cache) is None
+
+
+def test_what_lost_the_watched_label_and_has_it_again_comes_back() -> None:
+    """A watch with a selector tells the first as a deletion, and the second as an addition."""
+    cache = Cache()
+    cache.put(PODS, pod(version=1))
+    cache.drop(PODS, pod(version=2))
+    assert cache.put(PODS, pod(version=3))
+    assert len(cache.pods(KEY)) == 1
+
+
+def test_a_list_drops_ghosts_and_says_whose_they_were() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    cache.put(ENDPOINTS, seen(2, name="other", uid="two"))
+    assert cache.replace(ENDPOINTS, [seen(2, name="other", uid="two")], "9") == {KEY}
+    assert list(cache.endpoints()) == [Key(NAMESPACE, "other")]
+
+
+def test_a_list_without_news_is_none() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    assert cache.replace(ENDPOINTS, [seen(1)], "9") == set()
+
+
+def test_a_list_brings_what_was_missed() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    assert cache.replace(ENDPOINTS, [seen(2, replicas=3)], "9") == {KEY}
+    assert version(cache) == "2"
+
+
+def test_what_is_newer_than_the_list_stays() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(12))
+    assert cache.replace(ENDPOINTS, [], "9") == set()
+    assert get(cache) is not None
+
+
+def test_a_list_older_than_an_end_does_not_bring_the_object_back() -> None:
+    cache = Cache()
+    cache.put(ENDPOINTS, seen(1))
+    cache.drop(ENDPOINTS, seen(12))
+    assert cache.replace(ENDPOINTS, [seen(1)], "9") == set()
+    assert get(cache) is None
+
+
+def test_ends_are_remembered_no_longer_than_until_the_next_list() -> None:
+    cache = Cache()
+    for i in range(100):
+        cache.drop(ENDPOINTS, seen(i, uid=str(i)))
+    cache.replace(ENDPOINTS, [], "200")
+    assert not cache._ended[ENDPOINTS.kind]
+
+
+def test_kinds_do_not_mix() -> None:
+    cache = Cache()
+    found = live(children(parsed(), PLATFORM)[0])
+    cache.put(DEPLOYMENTS, found)
+    cache.replace(SERVICES, [], "99")
+    assert cache.get(DEPLOYMENTS, NAMESPACE, "demo") is not None
+    assert cache.get(SERVICES, NAMESPACE, "demo") is None
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["one", "two"]), st.integers(1, 9), st.booleans()), max_size=12)
+
+
+@given(EVENTS)
+def test_the_newest_sight_wins_in_whatever_order_they_come(events: list[tuple[str, int, bool]]) -> None:
+    """One object at a time: uid `one` has the versions up to 4, `two`, made afterwards, those from 5 on."""
+    cache = Cache()
+    for uid, number, _ in events:
+        cache.put(ENDPOINTS, seen(number + (4 if uid == "two" else 0) if uid == "two" else min(number, 4), uid=uid))
+    if events:
+        newest = max((uid == "two", number if uid == "two" else min(number, 4)) for uid, number, _ in events)
+        assert version(cache) == str(newest[1] + 4 if newest[0] else newest[1])
+
+
+def test_pods_are_found_by_their_endpoint() -> None:
+    cache = Cache()
+    cache.put(PODS, pod("a"))
+    cache.put(PODS, pod("b"))
+    cache.put(PODS, pod("c", endpoint="other"))
+    assert {found["metadata"]["name"] for found in cache.pods(KEY)} == {"a", "b"}
+    cache.drop(PODS, pod("a", version=2))
+    assert {found["metadata"]["name"] for found in cache.pods(KEY)} == {"b"}
+    cache.replace(PODS, [], "9")
+    assert cache.pods(KEY) == ()
+
+
+def test_a_pod_that_was_given_to_another_endpoint_is_no_longer_ours() -> None:
+    cache = Cache()
+    cache.put(PODS, pod("a"))
+    assert cache.put(PODS, pod("a", endpoint="other", version=2))
+    assert cache.pods(KEY) == ()
+    assert len(cache.pods(Key(NAMESPACE, "other"))) == 1
+
+
+def test_a_pod_that_lost_its_label_is_nobody_s() -> None:
+    cache = Cache()
+    cache.put(PODS, pod("a"))
+    cache.put(PODS, pod("a", labels={"app.kubernetes.io/managed-by": "berth"}, version=2))
+    assert cache.pods(KEY) == ()
+
+
+def test_pods_keep_what_decisions_need_and_nothing_else() -> None:
+    whole = pod()
+    whole["metadata"] |= {"managedFields": [1], "annotations": {"a": "b"}, "ownerReferences": [1]}
+    whole["spec"]["containers"][0] |= {"image": "x", "env": [{"name": "TOKEN", "value": "secret"}]}
+    whole["status"] |= {"qosClass": "x", "podIPs": []}
+    kept = trim(PODS, copy.deepcopy(whole))
+    assert kept == trim(PODS, pod())
+    assert "secret" not in repr(kept)
+
+
+def test_whose_an_object_is() -> None:
+    found = live(children(parsed(), PLATFORM)[0])
+    assert endpoint_key(endpoint()) == KEY
+    assert endpoint_key(found) == KEY
+    found["metadata"]["labels"] = None
+    assert endpoint_key(found) is None
