@@ -10,6 +10,7 @@ directories `<root>/<org>/<name>`. Faults are settable, so that a test can cut a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import threading
@@ -34,6 +35,9 @@ class Faults:
     """Answer so many requests with 503."""
     damaged: set[str] = field(default_factory=set)
     """Paths whose first byte is sent wrong."""
+    hold: str = ""
+    """Send only `cut_bytes` of this path, and the rest once `go_on` is set."""
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 class Hub:
@@ -234,8 +238,13 @@ class _Handler(BaseHTTPRequestHandler):
             faults.cuts -= 1
             part = part[: faults.cut_bytes]
             self.close_connection = True
+        if name == faults.hold:
+            self.wfile.write(part[: faults.cut_bytes])
+            faults.go_on.wait(60)
+            part = part[faults.cut_bytes :]
         self.hub.sent_bytes += len(part)
-        self.wfile.write(part)
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(part)
 
     def _json(self, value: Any, body: bool) -> None:
         payload = json.dumps(value).encode()

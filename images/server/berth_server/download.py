@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from berth_server.protocol import Failure
 from berth_server.status import Status
 
 MEASURE_SECONDS = 1.0
+LOG_SECONDS = 30.0
 
 
 async def download(
@@ -72,7 +74,12 @@ def _read_line(line: str, report: dict[str, Any], status: Status) -> None:
 
 async def _measure(path: str, status: Status) -> None:
     """Looks at the disk, which is right for every release of the hub's library and for another pod's download too."""
+    logged_at = time.monotonic()
     while True:
         size = await asyncio.to_thread(weights.bytes_on_disk, path)
-        status.update(bytes_done=min(size, status.snapshot.bytes_total or size))
+        total = status.snapshot.bytes_total
+        status.update(bytes_done=min(size, total or size))
+        if total and time.monotonic() - logged_at >= LOG_SECONDS:
+            logged_at = time.monotonic()
+            status.say(f"downloaded {size / 2**30:.1f} of {total / 2**30:.1f} GiB")
         await asyncio.sleep(MEASURE_SECONDS)

@@ -56,6 +56,7 @@ def fetch(wanted: Wanted, say: Say, sleep: Callable[[float], None]) -> bool:
             _take(lock.fileno(), say)
             # Another pod with the same volume may have finished while this one waited.
             if weights.read_marker(directory) is None:
+                weights.remove_leftovers(directory)
                 _with_retries(lambda: _fetch(wanted, say), directory, say, sleep)
     except Exception as error:  # whatever it is, the launcher reports it
         say({"error": {**described(error, wanted.token), "endpoint": wanted.endpoint, "uid": os.getuid()}})

@@ -36,9 +36,6 @@ class Status:
         """Counters of work were read."""
         self.snapshot = progress.with_effort(self.snapshot, effort, time.monotonic())
 
-    def is_ready(self) -> bool:
-        return progress.ready(self.snapshot, time.monotonic())[0]
-
     def is_alive(self) -> bool:
         return progress.alive(self.snapshot, time.monotonic())[0]
 

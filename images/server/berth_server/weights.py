@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from berth_server.protocol import Failure
 
 MARKER = ".berth-download.json"
 """Written beside the files once all are checked: {"v", "repo", "commit", "files": {path: bytes}}."""
+
+_UNIQUE_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
 
 # Copies of the same weights for other programs, which vLLM does not read.
 _NEVER = (
@@ -85,6 +88,18 @@ def bytes_on_disk(directory: str) -> int:
             except FileNotFoundError:  # renamed meanwhile
                 continue
     return total
+
+
+def remove_leftovers(directory: str) -> None:
+    """Removes what a killed download left and no later one can use.
+
+    Recent releases of huggingface_hub give unfinished files a name of their own in each attempt; older ones have one
+    name a file, and go on with it.
+    """
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if _UNIQUE_UNFINISHED.search(name):
+                os.unlink(os.path.join(parent, name))
 
 
 def check_readable(path: str, source: str) -> None:

@@ -150,5 +150,18 @@ class Launched:
         message: dict[str, str] = json.loads(text)
         return code, message
 
+    def children(self) -> list[int]:
+        """Pids of the launcher's direct children."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def kill(self) -> None:
+        """SIGKILL to the launcher and everything below it, as when a container is killed."""
+        children = self.children()
+        self.process.kill()
+        self.process.wait()
+        for child in children:
+            os.killpg(child, signal.SIGKILL)
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")

@@ -241,12 +241,8 @@ def test_a_killed_launcher_leaves_nothing_that_stops_the_next_one(launch: Launch
         launched.until_ready()
         drain = launched.drain()
         until(lambda: launched.status("/readyz") == 503, 2, "draining")
-        stub = launched.port
-        launched.process.kill()
-        launched.process.wait()
-        drain.wait(5)
-        launched.tell_stub(exit=0)
-        until(lambda: launched.get("/health", stub) is None, 5, "the stub gone")
+        launched.kill()
+        assert drain.wait(5) == 0
     with launched:
         launched.until_ready()
 
@@ -290,6 +286,39 @@ def test_downloads_from_the_hub_with_progress_and_serves(launch: Launch, tmp_pat
             launched.until_ready()
         assert hub.requests == []
         assert "hf_valid" not in launched.text()
+
+
+def test_a_download_told_to_end_ends_and_the_next_container_goes_on(launch: Launch, tmp_path: Path) -> None:
+    base = tmp_path / "hub" / "harbour" / "tiny"
+    base.mkdir(parents=True)
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    (base / "config.json").write_text("{}")
+    (base / first).write_bytes(b"v" * 1_000_000)
+    (base / second).write_bytes(b"w" * 24_000_000)
+    volume = tmp_path / "weights"
+    model = volume / "harbour--tiny@main"
+    with Hub(tmp_path / "hub") as hub:
+        hub.faults.hold, hub.faults.cut_bytes = second, 21_000_000  # the hub's library writes in steps of 10 MB
+        launched = launch(
+            env={"HF_ENDPOINT": hub.url}, source="hf://harbour/tiny", model=model, options=[f"--weights={volume}"]
+        )
+        with launched:
+            until(lambda: (launched.progress()["bytes"] or 0) >= 21_000_000, 20, "most of the bytes")
+            assert launched.progress()["phase"] == "Downloading"
+            assert launched.progress()["total"] == 25_000_002
+            launched.kill()
+            (left,) = model.rglob("*.incomplete")
+        with launched:
+            until(lambda: not left.exists() and list(model.rglob("*.incomplete")), 20, "begun again")
+            started = time.monotonic()
+            assert launched.terminate() == 0
+            assert time.monotonic() - started < 3
+        hub.faults.go_on.set()
+        before = len(hub.requests)
+        with launched:
+            launched.until_ready()
+        assert f"GET /large/harbour/tiny/{first}" not in hub.requests[before:]
+    assert list(model.rglob("*.incomplete")) == []
 
 
 def test_a_refused_token_names_its_secret(launch: Launch, tmp_path: Path) -> None:

@@ -57,12 +57,11 @@ def launch(python: Path, model: Path, tmp_path: Path) -> Launch:
 
 def group_members(launched: Launched) -> list[int]:
     """Pids of vLLM's processes: of the session that the launcher's child leads."""
-    children = Path(f"/proc/{launched.process.pid}/task/{launched.process.pid}/children").read_text().split()
-    members = []
+    children, members = launched.children(), []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
-            if fields[3] in children:
+            if int(fields[3]) in children:
                 members.append(int(stat.parent.name))
     return members
 
