@@ -26,8 +26,8 @@ class Fields(BaseModel):
 
 _QUANTITY_RULE = rules(
     (
-        "type(self) == int ? self >= 0 : isQuantity(self)",
-        "must be a quantity such as 1, 500m, 16Gi or 1.5G",
+        "type(self) == int ? self >= 0 : isQuantity(self) && !self.startsWith('-')",
+        "must be a quantity such as 1, 500m, 16Gi or 1.5G, and not negative",
     )
 )
 Quantity = Annotated[
