@@ -119,10 +119,10 @@ class Operator:
         return found
 
 
-@pytest.fixture
-def operator_process(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Operator]:
-    """The operator, not started yet. A traceback in its log fails the test."""
-    found = Operator(operator_kubeconfig, tmp_path / "operator.log")
+@contextlib.contextmanager
+def _process(kubeconfig: Path, log: Path) -> Iterator[Operator]:
+    """An operator, not started yet. A traceback in its log fails the test that ends it."""
+    found = Operator(kubeconfig, log)
     found.log.touch()
     yield found
     found.kill()
@@ -133,10 +133,25 @@ def operator_process(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Oper
 
 
 @pytest.fixture
+def operator_process(operator_kubeconfig: Path, tmp_path: Path) -> Iterator[Operator]:
+    """The operator of one test, not started yet."""
+    with _process(operator_kubeconfig, tmp_path / "operator.log") as found:
+        yield found
+
+
+@pytest.fixture
 def operator(operator_process: Operator) -> Operator:
     """The operator, running."""
     operator_process.start()
     return operator_process
+
+
+@pytest.fixture(scope="module")
+def shared_operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The operator, running: one for all tests of a module. A module has either this one or one per test."""
+    with _process(operator_kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log") as found:
+        found.start()
+        yield found
 
 
 @pytest.fixture
