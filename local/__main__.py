@@ -1,12 +1,16 @@
-"""`python -m local …`: the local cluster, its images, the test model, the demo and the tests."""
+"""`python -m local …`: the local cluster, its images, the test model, the demo and the plain manifests."""
 
 import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from local import tools
 from local.errors import LocalError
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +19,10 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("up", help="make or mend the cluster on this machine (root)")
     down = commands.add_parser("down", help="remove the cluster; its images stay")
     down.add_argument("--purge", action="store_true", help="remove its images too")
+    commands.add_parser("images", help="build the images and import them into the node (root)")
+    commands.add_parser("model", help="train the test model (root)")
+    commands.add_parser("demo", help="cluster, chart, first example, one completion (root)")
+    commands.add_parser("manifests", help="write dist/install.yaml: what the chart installs, as one plain file")
     kubectl = commands.add_parser("kubectl", help="kubectl as the cluster's administrator", add_help=False)
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
     args = parser.parse_args(arguments)
@@ -24,6 +32,25 @@ def main(arguments: list[str]) -> int:
     if args.command == "up":
         node.up()
         print(f"the cluster runs: export KUBECONFIG={node.KUBECONFIG}")
+    elif args.command == "images":
+        from local import images
+
+        node.up()
+        print("\n".join(images.ensure(["operator", "server", "vllm-cpu"]).values()))
+    elif args.command == "model":
+        from local import model
+
+        print(model.ensure())
+    elif args.command == "demo":
+        from local import demo
+
+        return demo.run()
+    elif args.command == "manifests":
+        from local import manifests
+
+        path = ROOT / "dist" / "install.yaml"
+        manifests.write(path)
+        print(path)
     elif args.command == "down":
         node.down(purge=args.purge)
     elif args.command == "kubectl":

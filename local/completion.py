@@ -14,7 +14,7 @@ TOKENS = 32
 
 def main(base_url: str, model: str, page: str) -> int:
     """base_url: `status.urls.OpenAI`.  page: what the test model has memorised."""
-    client = openai.OpenAI(base_url=base_url, api_key="none", timeout=120, max_retries=0)
+    client = openai.OpenAI(base_url=base_url, api_key="none", timeout=120)
     words = page.split(" ")
     ok = True
     for start, stream in ((0, False), (PROMPT_WORDS * 3, True)):
