@@ -118,7 +118,7 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
         client.start()
         assert started.wait(60)
         drain = launched.drain()
-        until(lambda: launched.status("/readyz") == 503, 2, "unready")
+        until(lambda: launched.status("/readyz") == 503, 15, "unready")
         # A refusal made by vLLM's outermost middleware closes too.
         assert (refusal().status, refusal().getheader("connection")) == (401, "close")
         output, _ = drain.communicate(timeout=120)
@@ -128,7 +128,7 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
         assert result == {"done": b"[DONE]", "reason": "length", "tokens": result["tokens"]}
         members = group_members(launched)
         assert launched.terminate() == 0
-    until(lambda: not living(members), 5, "all of vLLM's processes gone")
+    until(lambda: not living(members), 15, "all of vLLM's processes gone")
     assert launched.termination_log.read_text() == ""
     log = launched.text()
     phases = re.findall(r"^\(berth\) [\d.]+ s: (\w+)$", log, re.MULTILINE)
@@ -143,7 +143,7 @@ def test_the_death_of_the_engine_is_seen_at_once_and_told(launch: Launch) -> Non
             pid for pid in group_members(launched) if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         os.kill(engine, signal.SIGKILL)
-        until(lambda: launched.status("/readyz") != 200, 3, "unready")
+        until(lambda: launched.status("/readyz") != 200, 15, "unready")
         code, message = launched.ended(60)
     assert (code, message["reason"]) == (1, "EngineDied")
 
@@ -155,7 +155,7 @@ def test_ends_quickly_in_the_middle_of_loading(launch: Launch) -> None:
         members = group_members(launched)
         launched.process.send_signal(signal.SIGTERM)
         assert launched.process.wait(10) == 0
-    until(lambda: not living(members), 5, "all of vLLM's processes gone")
+    until(lambda: not living(members), 15, "all of vLLM's processes gone")
 
 
 def broken_config(path: Path) -> None:
