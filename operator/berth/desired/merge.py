@@ -24,11 +24,15 @@ APPENDED = frozenset({"tolerations"})
 
 
 def merge(base: Any, over: Any, field: str = "") -> Any:
-    """`base` with `over` laid on top: maps merge, keyed lists merge by key, tolerations append, the rest replaces."""
+    """`base` with `over` laid on top: maps merge, keyed lists merge by key, tolerations append, the rest replaces.
+
+    A null says nothing, as in every typed object of Kubernetes; the API server keeps it where it knows no types.
+    """
     if isinstance(base, dict) and isinstance(over, dict):
         merged = dict(base)
         for name, value in over.items():
-            merged[name] = merge(base[name], value, name) if name in base else value
+            if value is not None:
+                merged[name] = merge(base[name], value, name) if name in base else value
         return merged
     if isinstance(base, list) and isinstance(over, list):
         if field in APPENDED:
