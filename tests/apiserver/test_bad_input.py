@@ -241,8 +241,16 @@ def test_a_quota_that_forbids_the_pods_is_on_the_object(kubectl: Kubectl, namesp
     assert problem["pod"] == ""
 
 
-def test_a_null_counts_as_absent(kubectl: Kubectl, namespace: str) -> None:
-    spec = {"server": {"args": {"seed": None}}, "podTemplate": {"spec": {"nodeSelector": None}}}
-    found = judged(kubectl, namespace, apply(kubectl, namespace, **spec))
-    assert told(found)[0] in ("True", "False")
-    print(found["spec"], told(found))
+def test_a_null_takes_nothing_away(kubectl: Kubectl, namespace: str) -> None:
+    """Where it knows no types, the API server keeps a null. `spec:` with nothing behind it is one."""
+    for template in ({"spec": None}, {"metadata": None, "spec": {"containers": None, "securityContext": None}}):
+        found = judged(kubectl, namespace, apply(kubectl, namespace, podTemplate=template))
+        assert told(found) == ("True", "Accepted")
+    spec = kubectl.get("deployment", "demo", "-n", namespace)["spec"]["template"]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+
+
+def test_a_flag_that_is_null_is_refused(kubectl: Kubectl, namespace: str) -> None:
+    found = judged(kubectl, namespace, apply(kubectl, namespace, server={"args": {"seed": None}}))
+    assert told(found) == ("False", "InvalidSpec")
+    assert "spec.server.args[seed]" in condition(found, "Accepted")["message"]

@@ -23,6 +23,7 @@ CASES = [
     Case("a new field is added", {"a": 1}, {"b": 2}, {"a": 1, "b": 2}),
     Case("a value is replaced", {"a": 1}, {"a": 2}, {"a": 2}),
     Case("false replaces true", {"a": True}, {"a": False}, {"a": False}),
+    Case("a null says nothing", {"a": 1, "b": {"c": 1}}, {"a": None, "b": {"c": None}, "d": None}, {"a": 1, "b": {"c": 1}}),
     Case("maps merge to any depth", {"a": {"b": {"c": 1}}}, {"a": {"b": {"d": 2}}}, {"a": {"b": {"c": 1, "d": 2}}}),
     Case("a container is found by name, and keeps what is not named",
          {"containers": [{"name": "server", "image": "i", "args": ["x"]}]},
