@@ -9,7 +9,6 @@ from pathlib import Path
 from local import tools
 from local.errors import LocalError
 
-
 ROOT = Path(__file__).parent.parent
 
 
