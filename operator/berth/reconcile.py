@@ -13,7 +13,7 @@ from berth.api.names import Key
 from berth.api.spec import Endpoint
 from berth.decide.admit import Refusal
 from berth.decide.diagnose import unschedulable
-from berth.decide.observed import ChildId, Observed
+from berth.decide.observed import ChildId, Observed, child_id
 from berth.decide.parse import parse
 from berth.decide.plan import Plan, make_plan
 from berth.decide.refused import refused
@@ -22,7 +22,7 @@ from berth.desired.platform import Platform
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.lookups import Lookups
-from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS
+from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS
 
 Object = dict[str, Any]
 FetchProgress = Callable[[str], Awaitable[Object | None]]
@@ -75,6 +75,7 @@ class Reconciler:
 
     async def _observe(self, ep: Endpoint, endpoint: Object) -> Observed:
         """All reads. A child that the cache lacks is asked for once: it may exist without our label."""
+        key = Key(ep.namespace, ep.name)
         live = [self.cache.get(resource, ep.namespace, ep.name) for resource in CHILDREN]
         asked = await asyncio.gather(
             *(
@@ -89,9 +90,9 @@ class Reconciler:
             for resource, obj in zip(CHILDREN, live, strict=True)
             if (found := obj if obj is not None else next(missing)) is not None
         }
-        pods = tuple(
-            pod for pod in self.cache.pods(Key(ep.namespace, ep.name)) if not pod["metadata"].get("deletionTimestamp")
-        )
+        # Also what carries our label under another name: if it is owned and not wanted, it is pruned.
+        children |= {child_id(obj): obj for resource in CHILDREN for obj in self.cache.of(resource, key)}
+        pods = tuple(pod for pod in self.cache.of(PODS, key) if not pod["metadata"].get("deletionTimestamp"))
         seen = Observed(endpoint=endpoint, children=children, pods=pods)
         version_known = bool(((endpoint.get("status") or {}).get("engine") or {}).get("version"))
         seen = replace(

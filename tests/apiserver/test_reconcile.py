@@ -163,6 +163,20 @@ def test_a_deleted_or_edited_child_is_repaired_and_additions_of_others_stay(
     assert found["metadata"]["annotations"]["example.com/note"] == "mine"
 
 
+def test_a_labelled_child_that_is_not_wanted_is_pruned_and_a_foreign_one_stays(
+    kubectl: Kubectl, namespace: str, operator: Any
+) -> None:
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    ours = kubectl.get("service", "demo", "-n", namespace)["metadata"]
+    for name, owners in (("stale", ours["ownerReferences"]), ("foreign", [])):
+        metadata = {"name": name, "namespace": namespace, "labels": ours["labels"], "ownerReferences": owners}
+        kubectl.apply([{"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 1}]}}])
+    eventually(lambda: kubectl.find("service", "stale", "-n", namespace) is None, 10, "the stale Service is pruned")
+    assert kubectl.find("service", "foreign", "-n", namespace)
+    assert kubectl.find("service", "demo", "-n", namespace)
+
+
 def test_rollout_restart_is_not_undone(kubectl: Kubectl, namespace: str, operator: Any) -> None:
     kubectl.apply([endpoint(namespace)])
     eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")

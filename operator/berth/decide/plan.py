@@ -35,7 +35,7 @@ def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
     ids = {child_id(manifest) for manifest in wanted}
     return Plan(
         apply=tuple(manifest for manifest in wanted if needs_apply(manifest, seen.children.get(child_id(manifest)))),
-        delete=tuple(live for key, live in seen.children.items() if key not in ids and _owned(ep, live)),
+        delete=tuple(live for key, live in seen.children.items() if key not in ids and prunable(ep, live)),
         wanted=tuple(wanted),
     )
 
@@ -54,9 +54,10 @@ def _controller(live: dict[str, Any]) -> dict[str, Any] | None:
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
-def _owned(ep: Endpoint, live: dict[str, Any]) -> bool:
+def prunable(ep: Endpoint, live: dict[str, Any]) -> bool:
+    """True for an object that this endpoint controls and that is not being deleted already."""
     owner = _controller(live)
-    return owner is not None and owner["uid"] == ep.uid
+    return owner is not None and owner["uid"] == ep.uid and not live["metadata"].get("deletionTimestamp")
 
 
 def _owner_refusal(ep: Endpoint, live: dict[str, Any]) -> Refusal | None:

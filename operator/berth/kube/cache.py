@@ -26,7 +26,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Name, Object]] = defaultdict(dict)
-        self._pods: dict[Key, set[Name]] = defaultdict(set)
+        self._of: dict[str, dict[Key, set[Name]]] = defaultdict(lambda: defaultdict(set))
         # resourceVersion at the end of what was deleted since the last list: a sight of it may arrive later.
         self._ended: dict[str, dict[Name, int]] = defaultdict(dict)
 
@@ -34,9 +34,9 @@ class Cache:
         """The object as last seen."""
         return self._objects[resource.kind].get((namespace, name))
 
-    def pods(self, key: Key) -> tuple[Object, ...]:
-        """Trimmed pods of an endpoint."""
-        return tuple(self._objects[PODS.kind][name] for name in self._pods.get(key, ()))
+    def of(self, resource: Resource, key: Key) -> tuple[Object, ...]:
+        """Objects of a kind that carry the label of an endpoint; pods are trimmed."""
+        return tuple(self._objects[resource.kind][name] for name in self._of[resource.kind].get(key, ()))
 
     def endpoints(self) -> Iterator[Key]:
         """All endpoints."""
@@ -55,8 +55,7 @@ class Cache:
         if version(new) <= newest:
             return False
         self._objects[resource.kind][name] = new
-        if resource is PODS:
-            self._index(name, old, new)
+        self._index(resource, name, old, new)
         return old is None or _content(old) != _content(new)
 
     def drop(self, resource: Resource, obj: Object) -> bool:
@@ -69,17 +68,17 @@ class Cache:
         if old is None:
             return False
         del self._objects[resource.kind][name]
-        if resource is PODS:
-            self._index(name, old, None)
+        self._index(resource, name, old, None)
         return True
 
-    def _index(self, name: Name, old: Object | None, new: Object | None) -> None:
-        if old is not None and (key := endpoint_key(old)) in self._pods:
-            self._pods[key].discard(name)
-            if not self._pods[key]:
-                del self._pods[key]
+    def _index(self, resource: Resource, name: Name, old: Object | None, new: Object | None) -> None:
+        of = self._of[resource.kind]
+        if old is not None and (key := endpoint_key(old)) in of:
+            of[key].discard(name)
+            if not of[key]:
+                del of[key]
         if new is not None and (key := endpoint_key(new)):
-            self._pods[key].add(name)
+            of[key].add(name)
 
     def replace(self, resource: Resource, objects: Iterable[Object], listed_at: str) -> set[Key]:
         """Take in a complete list: put all, drop what is gone. Returns the endpoints for which that was news.

@@ -129,7 +129,7 @@ def test_what_lost_the_watched_label_and_has_it_again_comes_back() -> None:
     cache.put(PODS, pod(version=1))
     cache.drop(PODS, pod(version=2))
     assert cache.put(PODS, pod(version=3))
-    assert len(cache.pods(KEY)) == 1
+    assert len(cache.of(PODS, KEY)) == 1
 
 
 def test_a_list_drops_ghosts_and_says_whose_they_were() -> None:
@@ -204,26 +204,26 @@ def test_pods_are_found_by_their_endpoint() -> None:
     cache.put(PODS, pod("a"))
     cache.put(PODS, pod("b"))
     cache.put(PODS, pod("c", endpoint="other"))
-    assert {found["metadata"]["name"] for found in cache.pods(KEY)} == {"a", "b"}
+    assert {found["metadata"]["name"] for found in cache.of(PODS, KEY)} == {"a", "b"}
     cache.drop(PODS, pod("a", version=2))
-    assert {found["metadata"]["name"] for found in cache.pods(KEY)} == {"b"}
+    assert {found["metadata"]["name"] for found in cache.of(PODS, KEY)} == {"b"}
     cache.replace(PODS, [], "9")
-    assert cache.pods(KEY) == ()
+    assert cache.of(PODS, KEY) == ()
 
 
 def test_a_pod_that_was_given_to_another_endpoint_is_no_longer_ours() -> None:
     cache = Cache()
     cache.put(PODS, pod("a"))
     assert cache.put(PODS, pod("a", endpoint="other", version=2))
-    assert cache.pods(KEY) == ()
-    assert len(cache.pods(Key(NAMESPACE, "other"))) == 1
+    assert cache.of(PODS, KEY) == ()
+    assert len(cache.of(PODS, Key(NAMESPACE, "other"))) == 1
 
 
 def test_a_pod_that_lost_its_label_is_nobody_s() -> None:
     cache = Cache()
     cache.put(PODS, pod("a"))
     cache.put(PODS, pod("a", labels={"app.kubernetes.io/managed-by": "berth"}, version=2))
-    assert cache.pods(KEY) == ()
+    assert cache.of(PODS, KEY) == ()
 
 
 def test_pods_keep_what_decisions_need_and_nothing_else() -> None:
