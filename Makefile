@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test down check fmt lint types layers generated generate unit golden golden-update apiserver node manifests lock
+.PHONY: help setup demo test down check fmt lint types layers generated generate unit golden golden-update apiserver contracts node manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ $(ROOT)/.venv/ready: $(ROOT)/requirements.lock
 demo: setup ## local cluster, chart, first example, one completion; last line `demo: ok`
 	@$(RUN) $(PY) -m local demo
 
-test: check apiserver node ## every test tier: unit, golden, apiserver, node
+test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
 
 down: setup ## remove everything that demo and test started on this machine
 	@$(RUN) $(PY) -m local down
@@ -58,6 +58,9 @@ golden-update: setup ## rewrite the expected children, to be reviewed as a diff
 
 apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
 	@$(RUN) $(PY) -m pytest -q tests/apiserver
+
+contracts: setup ## the launcher in front of real vLLM, on the bare machine
+	@$(RUN) BERTH_VLLM_PYTHON=$$($(PY) -m local vllm) $(PY) -m pytest -q tests/contracts
 
 node: setup ## real kubelet, containerd and vLLM (root)
 	@$(RUN) $(PY) -m pytest -q tests/node

@@ -26,7 +26,8 @@ _DEFAULT_PLUGIN_GROUPS = (
 )
 _ONLY_WHEN_ASKED = ("lora_hf_hub_resolver",)
 
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# The last one is how the operator passes a Secret's key `token`, the second choice after its key `HF_TOKEN`.
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "BERTH_HF_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,12 @@ def with_plugin(named: str | None, defaults: Sequence[str]) -> str:
     """VLLM_PLUGINS with `berth` in it: one allow-list for all groups, so what users set, or the default, stays."""
     names = [name for name in named.split(",") if name] if named is not None else list(defaults)
     return ",".join([*names, "berth"] if "berth" not in names else names)
+
+
+def with_token(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` with the token of the Secret's key `token` as HF_TOKEN, unless there is one of the key HF_TOKEN."""
+    second = {"HF_TOKEN": env["BERTH_HF_TOKEN"]} if env.get("BERTH_HF_TOKEN") and not env.get("HF_TOKEN") else {}
+    return {**env, **second}
 
 
 def environment(env: Mapping[str, str], payload: str, plugins: Sequence[str]) -> dict[str, str]:

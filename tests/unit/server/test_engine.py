@@ -116,3 +116,14 @@ def test_how_vllm_is_ended() -> None:
     # vLLM's own limit is 20 s, the pod's 30 s.
     assert launcher.shutdown_plan(proven=True, alive=True) == (None, 27.0)
     assert launcher.shutdown_plan(proven=True, alive=False) == (None, 0.0)
+
+
+def test_the_token_is_the_secrets_key_hf_token_and_else_its_key_token() -> None:
+    assert engine.with_token({"BERTH_HF_TOKEN": "second"})["HF_TOKEN"] == "second"
+    assert engine.with_token({"HF_TOKEN": "first", "BERTH_HF_TOKEN": "second"})["HF_TOKEN"] == "first"
+    assert "HF_TOKEN" not in engine.with_token({})
+    assert (
+        engine.environment(engine.with_token({"BERTH_HF_TOKEN": "second"}), "/p", ())
+        .keys()
+        .isdisjoint({"HF_TOKEN", "BERTH_HF_TOKEN"})
+    )
