@@ -135,7 +135,7 @@ class Reconciler:
                 log.info("deleted", kind=live["kind"], name=meta["name"])
         except errors.Invalid as error:
             refusal = refused(resource.kind, error.message)
-        except errors.NamespaceTerminating as error:
+        except (errors.NamespaceTerminating, errors.NotFound) as error:  # the namespace is going, or gone
             refusal = Refusal(Reason.FORBIDDEN, error.message)
         except errors.Forbidden as error:
             refusal = Refusal(Reason.FORBIDDEN, f"{resource.kind} {ep.namespace}/{ep.name}: {error.message}")
@@ -157,15 +157,14 @@ class Reconciler:
         meta = endpoint["metadata"]
         try:
             written = await self.client.write_status(ENDPOINTS, meta["namespace"], meta["name"], meta["uid"], status)
-        except (errors.NotFound, errors.Invalid) as error:
-            # The endpoint is gone, or its name belongs to a new object: the watch brings that one by itself.
-            if (
-                isinstance(error, errors.Invalid)
-                and "/metadata/uid" not in error.message
-                and "test" not in error.message
-            ):
-                raise
+        except errors.NotFound:
             return
+        except errors.Invalid as error:
+            # All that the API server says when the patch's test of the uid fails: the name belongs to a new object,
+            # which the watch brings by itself.
+            if "error in our request" in error.message:
+                return
+            raise
         self.cache.put(ENDPOINTS, written)
         ready = next(item for item in status["conditions"] if item["type"] == "Ready")
         log.info("status_written", ready=ready["status"], reason=ready["reason"], generation=meta["generation"])
