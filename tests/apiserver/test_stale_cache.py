@@ -1,0 +1,85 @@
+"""A pass on what is no longer true: the cache is always a little behind.
+
+Input: a cache with an endpoint that the API server no longer has.  Output: what one pass leaves there.
+Not mocked: anything; the watches are left out, so that the cache stays behind, and the clock does not wait.
+"""
+
+import itertools
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest_asyncio
+
+from berth.api.names import Key
+from berth.kube.cache import Cache
+from berth.kube.client import Client
+from berth.kube.connection import connect
+from berth.kube.lookups import Lookups
+from berth.kube.resources import ENDPOINTS
+from berth.process import utc_now
+from berth.reconcile import Reconciler
+from local.controlplane import ControlPlane
+from local.kubectl import Kubectl
+from tests.builders import PLATFORM
+
+Object = dict[str, Any]
+
+
+@pytest_asyncio.fixture
+async def reconciler(control_plane: ControlPlane) -> AsyncIterator[Reconciler]:
+    async def no_launcher(pod_ip: str) -> None:
+        return None
+
+    client = Client(partial(connect, str(control_plane.kubeconfig), {}), time.monotonic)
+    clock = partial(next, itertools.count(step=60.0))
+    yield Reconciler(client, Cache(), Lookups(client, clock), PLATFORM, no_launcher, clock, utc_now)
+    await client.close()
+
+
+def create(kubectl: Kubectl, namespace: str) -> Object:
+    endpoint = {
+        "apiVersion": "berth.dev/v1alpha1",
+        "kind": "ModelEndpoint",
+        "metadata": {"name": "demo", "namespace": namespace},
+        "spec": {"model": {"source": "file:///m"}, "suspend": True},
+    }
+    kubectl.apply([endpoint])
+    return kubectl.get("mep", "demo", "-n", namespace)
+
+
+async def test_status_of_a_deleted_endpoint_does_not_land_on_the_one_made_again(
+    reconciler: Reconciler, kubectl: Kubectl, namespace: str
+) -> None:
+    old = create(kubectl, namespace)
+    reconciler.cache.put(ENDPOINTS, old)
+    kubectl.run("delete", "mep", "demo", "-n", namespace)
+    new = create(kubectl, namespace)
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    await reconciler.reconcile(Key(namespace, "demo"))
+    assert "status" not in kubectl.get("mep", "demo", "-n", namespace)
+
+
+async def test_an_endpoint_that_is_gone_is_no_error(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
+    reconciler.cache.put(ENDPOINTS, create(kubectl, namespace))
+    kubectl.run("delete", "mep", "demo", "-n", namespace)
+    await reconciler.reconcile(Key(namespace, "demo"))
+    assert kubectl.find("mep", "demo", "-n", namespace) is None
+
+
+async def test_a_namespace_that_is_gone_is_no_error(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
+    reconciler.cache.put(ENDPOINTS, create(kubectl, namespace))
+    kubectl.run("delete", "namespace", namespace, "--wait=true")
+    await reconciler.reconcile(Key(namespace, "demo"))
+
+
+async def test_nothing_is_written_for_an_endpoint_that_is_being_deleted(
+    reconciler: Reconciler, kubectl: Kubectl, namespace: str
+) -> None:
+    endpoint = create(kubectl, namespace)
+    endpoint["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    reconciler.cache.put(ENDPOINTS, endpoint)
+    assert await reconciler.reconcile(Key(namespace, "demo")) is None
+    assert kubectl.find("deployment", "demo", "-n", namespace) is None
+    assert "status" not in kubectl.get("mep", "demo", "-n", namespace)
