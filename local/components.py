@@ -27,7 +27,7 @@ class Site:
     """Where a control plane keeps its files and listens.
 
     programs: from `tools.ensure`.  advertise: address under which pods reach the API server; None where there are none.
-    scheduler_port: where kube-scheduler tells its health; 0 for nowhere.
+    controller_manager_port, scheduler_port: where these tell their health; 0 for nowhere.
     """
 
     state: Path
@@ -37,6 +37,7 @@ class Site:
     etcd_port: int
     etcd_peer_port: int
     advertise: str | None = None
+    controller_manager_port: int = 0
     scheduler_port: int = 0
 
     @property
@@ -155,13 +156,18 @@ def commands(site: Site, share_ports: bool = False) -> dict[str, list[str]]:
     }
     controller_manager = {
         "kubeconfig": site.kubeconfig("controller-manager"),
-        "secure-port": 0,
+        "bind-address": site.address,
+        "secure-port": site.controller_manager_port,
+        "tls-cert-file": keys / "controller-manager.crt",
+        "tls-private-key-file": keys / "controller-manager.key",
         "leader-elect": "false",
         # With the default of 20 a second, making the controllers' own service accounts takes most of the start.
         "kube-api-qps": 200,
         "kube-api-burst": 400,
+        "pvclaimbinder-sync-period": "1s",  # a claim may wait this long for its volume
         "use-service-account-credentials": "true",
         "root-ca-file": keys / "ca.crt",
+        "flex-volume-plugin-dir": site.state / "volume-plugins",
         "service-account-private-key-file": keys / "service-accounts.key",
     }
     scheduler = {

@@ -57,8 +57,10 @@ def create(saved_sysctls: Path, cni_config: Path, cni_state: Path) -> None:
     prefix = POD_SUBNET.split("/")[1]
     _run("ip", "address", "replace", f"{ADDRESS}/{prefix}", "dev", BRIDGE)
     _run("ip", "link", "set", BRIDGE, "up")
-    # Without it a machine that has no default route cannot reach a Service.
-    _run("ip", "route", "replace", SERVICE_SUBNET, "dev", BRIDGE)
+    # Addresses are translated after routing: without a route a machine with no default route cannot reach a Service.
+    # A route through the bridge would make the kernel tell pods (ICMP redirect) that a Service without endpoints is on
+    # their link, which they then believe for minutes.
+    _run("ip", "route", "replace", SERVICE_SUBNET, "dev", "lo", "src", ADDRESS)
     _run("nft", "-f", "-", stdin=_RULES)
     cni_config.mkdir(parents=True, exist_ok=True)
     (cni_config / "10-bridge.conflist").write_text(json.dumps(_cni(cni_state)))
@@ -71,6 +73,7 @@ def exists() -> bool:
 
 def remove(saved_sysctls: Path) -> None:
     """Removes the node's interfaces, routes, tables, tracked connections and CNI files; puts kernel settings back."""
+    _try("ip", "route", "delete", SERVICE_SUBNET, "dev", "lo")
     for link in [*_links("master", BRIDGE), *_links("dev", BRIDGE)]:
         _try("ip", "link", "delete", link["ifname"])  # a veth goes together with its other end
     for table in (("ip", _NETWORK), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):

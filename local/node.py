@@ -101,6 +101,7 @@ def _place(programs: dict[str, Path]) -> Place:
         etcd_port=2379,
         etcd_peer_port=2380,
         advertise=network.ADDRESS,
+        controller_manager_port=10257,
         scheduler_port=10259,
     )
     return Place(site, STATE / "containerd", CONTAINERD, LOGS, programs)
@@ -181,9 +182,18 @@ def _await_node(api: httpx.Client, newer_than: datetime) -> None:
                 headers={"Content-Type": "application/json-patch+json"},
             ).raise_for_status()
             return False
-        return bool(condition["status"] == "True")
+        # A kubelet that has just started answers `exec` and `logs` with "pod does not exist" until it knows its pods.
+        bound = _pods(api, f"/api/v1/pods?fieldSelector=spec.nodeName={NODE_NAME}")
+        known = _pods(api, f"/api/v1/nodes/{NODE_NAME}/proxy/pods")
+        return bool(condition["status"] == "True") and bound <= known
 
     wait_until(ready, f"node {NODE_NAME} to be Ready", _NODE_READY_SECONDS, log=LOGS / "kubelet.log")
+
+
+def _pods(api: httpx.Client, path: str) -> set[str]:
+    """Identifiers of the pods in a list; none when it cannot be had."""
+    response = api.get(path)
+    return {item["metadata"]["uid"] for item in response.json()["items"] or []} if response.is_success else set()
 
 
 def _apply(api: httpx.Client, obj: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ NODE_NAME = "local"
 _KUBELET_HEALTH_PORT = 10248
 _PROXY_HEALTH_PORT = 10256
 _PROXY_METRICS_PORT = 10249
+_PROXY_RULES_WRITTEN = 'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"}'
 _DNS_READY_PORT = 8181
 
 # What CoreDNS reads, and nothing else.
@@ -98,7 +99,11 @@ def node_stage(place: Place, api: httpx.Client) -> list[Daemon]:
     return [
         Daemon(
             commands["kube-controller-manager"],
-            lambda: answers(api, "/api/v1/namespaces/default/serviceaccounts/default"),
+            lambda: (
+                answers(api, f"https://{site.address}:{site.controller_manager_port}/healthz")
+                # Pods are refused in a namespace without it.
+                and answers(api, "/api/v1/namespaces/default/serviceaccounts/default")
+            ),
         ),
         Daemon(
             commands["kube-scheduler"],
@@ -135,9 +140,17 @@ def _etcd_serves(site: Site) -> bool:
 
 
 def _proxy_serves(site: Site, api: httpx.Client) -> bool:
-    """Healthy, and its rules are in the kernel: it would not notice for an hour that somebody removed them."""
+    """Whether it has written its rules, and they are still there: it would not notice for an hour that they are gone.
+
+    Its health endpoint answers with success before the first rule is written.
+    """
     listed = subprocess.run(["nft", "list", "chain", "ip", "kube-proxy", "services"], capture_output=True, check=False)
-    return listed.returncode == 0 and answers(api, f"http://{site.address}:{_PROXY_HEALTH_PORT}/healthz")
+    try:
+        metrics = api.get(f"http://{site.address}:{_PROXY_METRICS_PORT}/metrics").text.splitlines()
+    except httpx.TransportError:
+        return False
+    written = [line.split()[1] for line in metrics if line.startswith(_PROXY_RULES_WRITTEN)]
+    return listed.returncode == 0 and any(float(seconds) > 0 for seconds in written)
 
 
 def _kubelet(place: Place) -> dict[str, Any]:

@@ -75,15 +75,15 @@ def kubeconfig(url: str, authority: Path, user: KeyPair | str, namespace: str = 
         {"token": user}
         if isinstance(user, str)
         else {
-            "client-certificate-data": _base64(user.certificate),
-            "client-key-data": _base64(user.key),
+            "client-certificate-data": base64_of(user.certificate),
+            "client-key-data": base64_of(user.key),
         }
     )
     config: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {"name": "berth-local", "cluster": {"server": url, "certificate-authority-data": _base64(authority)}}
+            {"name": "berth-local", "cluster": {"server": url, "certificate-authority-data": base64_of(authority)}}
         ],
         "users": [{"name": "berth-local", "user": credentials}],
         "contexts": [
@@ -163,5 +163,6 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     )
 
 
-def _base64(path: Path) -> str:
+def base64_of(path: Path) -> str:
+    """The contents of a file, as kubeconfig files and caBundle fields want them."""
     return base64.b64encode(path.read_bytes()).decode()
