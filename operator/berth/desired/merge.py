@@ -13,6 +13,8 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
     "env": ("name",),
     "imagePullSecrets": ("name",),
     "resourceClaims": ("name",),
+    "claims": ("name",),
+    "schedulingGates": ("name",),
     "volumeMounts": ("mountPath",),
     "volumeDevices": ("devicePath",),
     "ports": ("containerPort", "protocol"),
@@ -21,6 +23,8 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 KEY_DEFAULTS = {"protocol": "TCP"}
 APPENDED = frozenset({"tolerations"})
+# Items that are one choice of several (patch strategy retainKeys): another choice replaces ours.
+CHOICES = frozenset({"volumes", "resourceClaims"})
 
 
 def merge(base: Any, over: Any, field: str = "") -> Any:
@@ -38,7 +42,7 @@ def merge(base: Any, over: Any, field: str = "") -> Any:
         if field in APPENDED:
             return [*base, *(item for item in over if item not in base)]
         if field in MERGE_KEYS:
-            return _merge_keyed(base, over, MERGE_KEYS[field])
+            return _merge_keyed(base, over, field)
     return over
 
 
@@ -47,9 +51,17 @@ def item_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(repr(item.get(key, KEY_DEFAULTS.get(key)) if isinstance(item, dict) else item) for key in keys)
 
 
-def _merge_keyed(base: list[Any], over: list[Any], keys: tuple[str, ...]) -> list[Any]:
+def _merge_keyed(base: list[Any], over: list[Any], field: str) -> list[Any]:
+    keys = MERGE_KEYS[field]
     merged = {item_key(item, keys): item for item in base}
     for item in over:
         key = item_key(item, keys)
-        merged[key] = merge(merged[key], item) if key in merged else item
+        known = merged.get(key)
+        replaces = known is None or (field in CHOICES and _other_choice(known, item, keys))
+        merged[key] = item if replaces else merge(known, item)
     return list(merged.values())
+
+
+def _other_choice(known: Any, item: Any, keys: tuple[str, ...]) -> bool:
+    chosen = item.keys() - set(keys) if isinstance(item, dict) and isinstance(known, dict) else set()
+    return bool(chosen) and not chosen & known.keys()
