@@ -4,6 +4,7 @@ Input: crds/.  Output: the API server's verdict, by field and message.  Not mock
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from kubernetes import client, config
 
 from berth.api.conditions import Reason
 from berth.api.flags import OWNED_FLAGS
+from berth.desired.merge import MERGE_KEYS
 from local.controlplane import ControlPlane
 from local.kubectl import Kubectl
 
@@ -373,3 +375,20 @@ def untyped(node: Object, path: str = "") -> list[str]:
     for name, child in node.get("properties", {}).items():
         found += untyped(child, f"{path}.{name}")
     return found + (untyped(node["items"], f"{path}[]") if "items" in node else [])
+
+
+def test_lists_of_a_pod_merge_by_the_keys_of_the_api_server(kubectl: Kubectl) -> None:
+    schemas = json.loads(kubectl.run("get", "--raw", "/openapi/v3/api/v1"))["components"]["schemas"]
+    found: dict[str, tuple[str, ...]] = {}
+    todo, done = ["io.k8s.api.core.v1.PodSpec"], set[str]()
+    while todo:
+        name = todo.pop()
+        done.add(name)
+        for field, schema in schemas[name].get("properties", {}).items():
+            if keys := schema.get("x-kubernetes-list-map-keys"):
+                found[field] = tuple(keys)
+            references = re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(schema))
+            todo += [reference for reference in references if reference not in done]
+    # Of a volume's claim template: metadata that nobody writes there.
+    del found["ownerReferences"]
+    assert found == MERGE_KEYS

@@ -180,6 +180,13 @@ def test_the_memory_limit_is_named() -> None:
     assert told_of.message.endswith("limit of 32Gi")
 
 
+def test_the_memory_limit_of_an_init_container_is_named() -> None:
+    found = pending(init=[container("berth-payload", terminated=ended(137, reason="OOMKilled"))])
+    found["spec"]["initContainers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    (told_of,) = diagnose(observed(pods=(found,)), deployment())
+    assert told_of.message.endswith("limit of 64Mi")
+
+
 QUOTA = 'pods "demo-1" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: 0, limited: 0'
 
 

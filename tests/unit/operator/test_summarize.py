@@ -335,12 +335,22 @@ class Settling(NamedTuple):
     expect: bool
 
 
+_WANTS_ONE = parsed(replicas=1)
+_UNCREATABLE = deployment(0, 0, ep=_WANTS_ONE, conditions=[{"type": "ReplicaFailure", "status": "True"}])
+_CREATABLE = deployment(
+    0,
+    0,
+    ep=_WANTS_ONE,
+    conditions=[{"type": "ReplicaFailure", "status": "False"}, {"type": "Available", "status": "True"}],
+)
 SETTLING = [
     Settling("no Deployment yet", None, 0, True),
     Settling("a change that the controller has not seen", deployment(1, 1, generation=2, observed=1), 1, True),
     Settling("pods that are not yet created", deployment(0, 0, ep=parsed(replicas=1)), 0, True),
     Settling("pods that the watch has not yet shown", deployment(0, 1), 0, True),
     Settling("no pod of the new spec yet", deployment(1, 1, updated=0), 1, True),
+    Settling("pods that cannot be created will not come", _UNCREATABLE, 0, False),
+    Settling("pods that can be created again will come", _CREATABLE, 0, True),
     Settling("all is there", deployment(0, 1), 1, False),
     Settling("none are wanted", deployment(0, 0), 0, False),
 ]
