@@ -19,6 +19,7 @@ _IMAGE_REASONS = frozenset(
      "RegistryUnavailable", "SignatureValidationFailed"}
 )  # fmt: skip
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_BACK_OFF = re.compile(r'^ImagePullBackOff: Back-off pulling image "[^"]*": ')
 MAX_TEXT = 1024
 # Any program may write a termination message: only what can be the reason of a condition is taken for one.
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
@@ -93,8 +94,10 @@ def _image(pod: dict[str, Any], seen: Observed) -> Problem | None:
     for container in _statuses(pod):
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in _IMAGE_REASONS:
-            message = f"image {container.get('image')}: {waiting['reason']}: {waiting.get('message', '')}"
-            return _problem(pod, container["name"], Reason.IMAGE_PULL_FAILED, message)
+            why = f"{waiting['reason']}: {waiting.get('message', '')}"
+            # The kubelet says in turns that pulling failed and that it waits before it tries again.
+            why = _BACK_OFF.sub("", why)
+            return _problem(pod, container["name"], Reason.IMAGE_PULL_FAILED, f"image {container.get('image')}: {why}")
     return None
 
 
