@@ -81,6 +81,8 @@ TEXTS = [
     Text("hundreds are not an exponent", ("100", "nvidia.com/gpu"), "100"),
     Text("part of a cpu", ("1500m", "cpu"), "1.5"),
     Text("memory in GiB", ("1536Mi", "memory"), "1.5Gi"),
+    Text("a whole GiB", ("1Gi", "memory"), "1.0Gi"),
+    Text("just under a GiB", ("1023Mi", "memory"), "1023Mi"),
     Text("little memory in MiB", ("10Mi", "memory"), "10Mi"),
     Text("no memory", ("0", "memory"), "0Mi"),
     Text("disk", ("40Gi", "ephemeral-storage"), "40.0Gi"),

@@ -1,6 +1,7 @@
 """Status: conditions derived from what was seen, times that move only on a flip, what is kept from before."""
 
 import copy
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from berth.api.conditions import Reason
 from berth.decide.admit import Refusal
 from berth.decide.plan import make_plan
-from berth.decide.summarize import settling, summarize, unreadable
+from berth.decide.summarize import PERMANENT, settling, summarize, unreadable
 from tests.builders import PLATFORM, T0, T1, container, deployment, endpoint, live, observed, parsed, pod
 
 Object = dict[str, Any]
+ROOT = Path(__file__).parents[3]
 
 
 def status(
@@ -385,6 +387,11 @@ def test_a_whole_life() -> None:
         ("True", "Serving", "04"),
         ("True", "Suspended", "04"),
     ]
+
+
+def test_the_launcher_knows_every_reason_that_stalls() -> None:
+    launcher = "".join(path.read_text() for path in (ROOT / "images" / "server" / "berth_server").glob("*.py"))
+    assert {reason for reason in PERMANENT if f'"{reason}"' not in launcher} == set()
 
 
 def test_the_plan_s_refusal_is_the_status_s() -> None:
