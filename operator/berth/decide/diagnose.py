@@ -118,10 +118,9 @@ def _container_failed(pod: dict[str, Any], seen: Observed) -> Problem | None:
     """The present end of a container, or the last one of a container that was restarted and is not ready."""
     for container in _statuses(pod):
         state = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
-        if not state or container.get("ready") or (state.get("exitCode") == 0 and state.get("reason") == "Completed"
-                                                   and not container.get("restartCount")):  # fmt: skip
-            continue
-        return _ended(pod, container["name"], state)
+        # An init container that succeeded counts as ready.
+        if state and not container.get("ready"):
+            return _ended(pod, container["name"], state)
     return None
 
 
