@@ -129,6 +129,8 @@ CASES = [
     Case("a server that ends well did not end as it should",
          starting(containers=[container(restarts=1, last=ended(0, reason="Completed"), **RUNNING)]), {},
          problem("ContainerFailed", "container server ended with exit code 0", LOG, "server")),
+    Case("nor did it the first time", starting(containers=[container(terminated=ended(0, reason="Completed"))]), {},
+         problem("ContainerFailed", "container server ended with exit code 0", LOG, "server")),
     Case("an init container that fails",
          pending(init=[container("berth-payload", restarts=2, last=ended(1, "no space"),
                                                    **CRASHING)],
