@@ -146,13 +146,14 @@ def deployment(
     ep = ep or parsed(replicas=of)
     found = live(children(ep, PLATFORM)[0])
     found["metadata"]["generation"] = generation
-    found["status"] = {
+    counts = {
         "observedGeneration": generation if observed is None else observed,
         "replicas": of,
         "readyReplicas": ready,
         "updatedReplicas": of if updated is None else updated,
-        "conditions": conditions or [],
     }
+    # The API server leaves out what is 0.
+    found["status"] = {name: count for name, count in counts.items() if count} | {"conditions": conditions or []}
     return found
 
 
