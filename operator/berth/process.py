@@ -58,7 +58,7 @@ async def work(
         with structlog.contextvars.bound_contextvars(endpoint=str(key)):
             try:
                 again = await reconciler.reconcile(key)
-            except (errors.Busy, errors.Conflict, errors.Unreachable) as error:
+            except (errors.ApiError, errors.Unreachable) as error:
                 wish = getattr(error, "retry_after_seconds", None) or 0.0
                 delay = queue.retry(key, wish)
                 metrics.reconciles.labels("retry").inc()

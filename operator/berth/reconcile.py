@@ -119,10 +119,11 @@ class Reconciler:
     async def _execute(self, ep: Endpoint, seen: Observed, plan: Plan) -> tuple[Observed, Refusal | None]:
         """All writes of children. A refusal ends them and is told in status; what time mends is raised."""
         children = dict(seen.children)
-        refusal = plan.refusal
+        refusal, kind = plan.refusal, ""
         try:
             for manifest in plan.apply:
-                resource = BY_KIND[manifest["kind"]]
+                kind = manifest["kind"]
+                resource = BY_KIND[kind]
                 applied = await self.client.apply(resource, manifest)
                 self.cache.put(resource, applied)
                 children[ChildId(resource.kind, ep.name)] = self.cache.get(resource, ep.namespace, ep.name) or applied
@@ -130,15 +131,15 @@ class Reconciler:
                 if resource is DEPLOYMENTS:
                     self._settle_until[Key(ep.namespace, ep.name)] = self.clock() + SETTLE_SECONDS
             for live in plan.delete:
-                meta = live["metadata"]
-                await self.client.delete(BY_KIND[live["kind"]], meta["namespace"], meta["name"], meta["uid"])
-                log.info("deleted", kind=live["kind"], name=meta["name"])
+                kind, meta = live["kind"], live["metadata"]
+                await self.client.delete(BY_KIND[kind], meta["namespace"], meta["name"], meta["uid"])
+                log.info("deleted", kind=kind, name=meta["name"])
         except errors.Invalid as error:
-            refusal = refused(resource.kind, error.message)
+            refusal = refused(kind, error.message)
         except (errors.NamespaceTerminating, errors.NotFound) as error:  # the namespace is going, or gone
             refusal = Refusal(Reason.FORBIDDEN, error.message)
         except errors.Forbidden as error:
-            refusal = Refusal(Reason.FORBIDDEN, f"{resource.kind} {ep.namespace}/{ep.name}: {error.message}")
+            refusal = Refusal(Reason.FORBIDDEN, f"{kind} {ep.namespace}/{ep.name}: {error.message}")
         return replace(seen, children=children), refusal
 
     def _settle(self, key: Key, ep: Endpoint, seen: Observed, refusal: Refusal | None) -> float | None:

@@ -69,7 +69,9 @@ def _owner_refusal(ep: Endpoint, live: dict[str, Any]) -> Refusal | None:
     if owner is not None and (owner["kind"], owner["name"]) == (names.KIND, ep.name):
         text = f"{what} of the deleted endpoint of the same name is still being removed: wait, Berth goes on by itself"
         return Refusal(Reason.WAITING_FOR_DELETION, text)
-    by = f"is controlled by {owner['kind']} {owner['name']}" if owner else "was not made by Berth"
+    orphaned = names.labels(ep.name).items() <= (live["metadata"].get("labels") or {}).items()
+    by = "was left without an owner by an endpoint of this name" if orphaned else "was not made by Berth"
+    by = f"is controlled by {owner['kind']} {owner['name']}" if owner else by
     text = (
         f"{what} exists already and {by}; Berth does not take over objects of others: "
         f"give the endpoint another name, or delete that {live['kind']}"

@@ -25,6 +25,7 @@ PERMANENT = frozenset(
         "UnsupportedArchitecture",
         "ModelNotFound",
         "NotAModel",
+        "WeightsMissing",
         "ModelUnreadable",
         "RevisionNotFound",
         "ModelGated",

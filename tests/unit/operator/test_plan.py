@@ -135,6 +135,10 @@ def _orphan(obj: Object) -> None:
     del obj["metadata"]["ownerReferences"]
 
 
+def _foreign(obj: Object) -> None:
+    del obj["metadata"]["ownerReferences"], obj["metadata"]["labels"]
+
+
 class Owner(NamedTuple):
     name: str
     edit: Edit
@@ -143,12 +147,14 @@ class Owner(NamedTuple):
 
 
 OWNERS = [
-    Owner("nobody's", _orphan, Reason.NAME_TAKEN, "was not made by Berth"),
+    Owner("nobody's", _foreign, Reason.NAME_TAKEN, "was not made by Berth"),
+    Owner("left behind by --cascade=orphan", _orphan, Reason.NAME_TAKEN, "was left without an owner by an endpoint"),
     Owner("another kind's", _owner(uid="x", kind="Rollout", name="demo"), Reason.NAME_TAKEN,
           "is controlled by Rollout demo"),
     Owner("another endpoint's", _owner(uid="x", name="other"), Reason.NAME_TAKEN,
           "is controlled by ModelEndpoint other"),
-    Owner("ours by uid, but not as controller", _owner(controller=False), Reason.NAME_TAKEN, "was not made by Berth"),
+    Owner("ours by uid, but not as controller", _owner(controller=False), Reason.NAME_TAKEN,
+          "was left without an owner"),
     Owner("the deleted endpoint of the same name", _owner(uid="x"), Reason.WAITING_FOR_DELETION,
           "Deployment team-a/demo of the deleted endpoint of the same name is still being removed: wait"),
 ]  # fmt: skip
