@@ -28,7 +28,8 @@ def stream(client: httpx.Client, name: str, started: threading.Event) -> dict[st
 
 
 def test_a_rollout_keeps_serving_and_cuts_no_stream(kubectl: Kubectl, namespace: str) -> None:
-    rolling = endpoints.endpoint("rolling")
+    # Without a GPU: old and new run side by side, and the node has only two.
+    rolling = endpoints.endpoint("rolling", resources={"limits": {"memory": "6Gi"}})
     endpoints.apply(kubectl, namespace, rolling)
     eventually(lambda: endpoints.ready(kubectl, namespace, "rolling"), START_SECONDS, "Ready")
     old = endpoints.pods(kubectl, namespace, "rolling")[0]["metadata"]["name"]
