@@ -1,6 +1,6 @@
 """The plan of one pass: which children to apply, which to delete, or why nothing may be touched."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from berth.api import names
@@ -9,6 +9,7 @@ from berth.api.spec import Endpoint
 from berth.decide.admit import Refusal, refusals
 from berth.decide.differs import differs
 from berth.decide.observed import Observed, child_id
+from berth.decide.rollout import nothing_to_protect, yielding
 from berth.desired.children import children
 from berth.desired.platform import Platform
 
@@ -20,7 +21,6 @@ class Plan:
     apply: tuple[dict[str, Any], ...] = ()
     delete: tuple[dict[str, Any], ...] = ()
     refusal: Refusal | None = None
-    wanted: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
@@ -28,6 +28,9 @@ def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
     if found := refusals(ep):
         return Plan(refusal=Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5])))
     wanted = children(ep, platform)
+    deployment = next(manifest for manifest in wanted if manifest["kind"] == "Deployment")
+    if nothing_to_protect(deployment, seen.children.get(child_id(deployment))):
+        wanted = children(yielding(ep), platform)
     for manifest in wanted:
         live = seen.children.get(child_id(manifest))
         if live is not None and (refusal := _owner_refusal(ep, live)):
@@ -36,7 +39,6 @@ def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
     return Plan(
         apply=tuple(manifest for manifest in wanted if needs_apply(manifest, seen.children.get(child_id(manifest)))),
         delete=tuple(live for key, live in seen.children.items() if key not in ids and prunable(ep, live)),
-        wanted=tuple(wanted),
     )
 
 
