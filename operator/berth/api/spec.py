@@ -301,7 +301,7 @@ class Storage(Fields):
     weights: VolumeChoice | None = None
     """For weights downloaded from `hf://`. A claim keeps them over restarts and shares them between replicas."""
     engine_cache: VolumeChoice | None = None
-    """For the engine's compile caches. A claim makes later starts two to three times faster."""
+    """For the engine's compile caches. A claim makes later starts faster."""
 
 
 class Service(Fields):
