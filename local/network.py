@@ -76,8 +76,8 @@ def remove(saved_sysctls: Path) -> None:
     _try("ip", "route", "delete", SERVICE_SUBNET, "dev", "lo")
     for link in [*_links("master", BRIDGE), *_links("dev", BRIDGE)]:
         _try("ip", "link", "delete", link["ifname"])  # a veth goes together with its other end
-    for table in (("ip", _NETWORK), ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
-        _try("nft", "delete", "table", *table)
+    _try("nft", "delete", "table", "ip", _NETWORK)
+    remove_service_rules()
     for subnet in (POD_SUBNET, SERVICE_SUBNET):
         for side in ("--orig-src", "--orig-dst", "--reply-src"):
             _try("conntrack", "-D", side, subnet)
@@ -87,6 +87,16 @@ def remove(saved_sysctls: Path) -> None:
         for name, value in json.loads(saved_sysctls.read_text()).items():
             _sysctl(name).write_text(value)
         saved_sysctls.unlink()
+
+
+def remove_service_rules() -> None:
+    """Removes what kube-proxy wrote.
+
+    One that starts takes a chain that exists for a chain that is filled, and its predecessor empties those of a pod
+    that is not ready a second before it removes them: killed in between, it would leave a Service without an answer.
+    """
+    for family in ("ip", "ip6"):
+        _try("nft", "delete", "table", family, "kube-proxy")
 
 
 def _cni(state: Path) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def node_stage(place: Place, api: httpx.Client) -> list[Daemon]:
             [str(place.programs["kube-proxy"]), f"--config={proxy_config}"],
             lambda: _proxy_serves(site, api),
             {proxy_config: json.dumps(_kube_proxy(site))},
+            prepare=network.remove_service_rules,
         ),
         Daemon(
             [str(place.programs["coredns"]), f"-conf={corefile}"],

@@ -25,12 +25,13 @@ class Daemon:
     """What runs under the name of its program.
 
     files: path → content, written before it starts; it is restarted when command or files change.
-    ready: whether it serves, asked from outside.
+    ready: whether it serves, asked from outside.  prepare: done right before it starts.
     """
 
     command: list[str]
     ready: Callable[[], bool]
     files: Mapping[Path, str] = field(default_factory=dict)
+    prepare: Callable[[], None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -116,6 +117,7 @@ def _start(item: Daemon, logs: Path) -> subprocess.Popen[bytes]:
     for path, content in item.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+    item.prepare()
     mark = ["env", f"{_MARK}={item.name}/{item.digest}"]
     return spawn(item.command, _log(item.name, logs), wrapper=[*cgroup.entering(), *mark])
 
