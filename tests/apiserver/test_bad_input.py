@@ -211,8 +211,9 @@ def test_an_endpoint_made_again_waits_for_the_children_of_the_old_one(kubectl: K
     hold = json.dumps({"metadata": {"finalizers": ["example.com/hold"]}})
     kubectl.run("patch", "service", "demo", "-n", namespace, "--type=merge", "-p", hold)
     kubectl.run("delete", "mep", "demo", "-n", namespace, "--wait=true")
+    # The garbage collector looks for new kinds every 30 s; the CRD may be younger than that.
     eventually(
-        lambda: kubectl.get("service", "demo", "-n", namespace)["metadata"].get("deletionTimestamp"), SECONDS, "its end"
+        lambda: kubectl.get("service", "demo", "-n", namespace)["metadata"].get("deletionTimestamp"), 90, "its end"
     )
     old = kubectl.get("service", "demo", "-n", namespace)["metadata"]["uid"]
     found = judged(kubectl, namespace, apply(kubectl, namespace))

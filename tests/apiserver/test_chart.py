@@ -96,7 +96,7 @@ image: {payload: "registry.test/payload:2", server: "registry.test/vllm:3"}
 settings:
   clusterDomain: example.test
   accelerators: [example.test/gpu]
-  runAsUser: 1001
+  runAsUser: 1000660000
   imagePullSecrets: [first, second]
   podEnv: {HTTPS_PROXY: "http://proxy.test:3128", QUOTED: 'a "word", and a comma'}
   workers: 4
@@ -110,7 +110,7 @@ settings:
         "server_image": "registry.test/vllm:3",
         "cluster_domain": "example.test",
         "accelerators": ("example.test/gpu",),
-        "run_as_user": 1001,
+        "run_as_user": 1000660000,
         "image_pull_secrets": ("first", "second"),
         "pod_env": {"HTTPS_PROXY": "http://proxy.test:3128", "QUOTED": 'a "word", and a comma'},
         "workers": 4,

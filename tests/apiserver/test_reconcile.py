@@ -295,8 +295,9 @@ def test_deleting_the_endpoint_removes_its_children_also_without_the_operator(
     eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
     assert operator.stop() == 0
     kubectl.run("delete", "mep", "demo", "-n", namespace, "--wait=true")
+    # The garbage collector looks for new kinds every 30 s; the CRD may be younger than that.
     eventually(
-        lambda: not any(kubectl.find(kind, "demo", "-n", namespace) for kind in CHILDREN), 30, "no child is left"
+        lambda: not any(kubectl.find(kind, "demo", "-n", namespace) for kind in CHILDREN), 90, "no child is left"
     )
 
 
