@@ -39,8 +39,10 @@ class Problem(NamedTuple):
 def diagnose(seen: Observed, deployment: Mapping[str, Any] | None) -> list[Problem]:
     """All problems of an endpoint: failures first, then pods that only need time."""
     found = [*_not_created(deployment or {})]
-    for pod in sorted(seen.pods, key=lambda pod: str(pod["metadata"]["name"])):
-        if not pod["metadata"].get("deletionTimestamp") and (problem := _first(pod, seen)):
+    complete = _complete(deployment or {})
+    for pod in sorted(seen.pods, key=lambda pod: (_over(pod), str(pod["metadata"]["name"]))):
+        gone = pod["metadata"].get("deletionTimestamp") or (complete and _over(pod))
+        if not gone and (problem := _first(pod, seen)):
             found.append(problem)
     return sorted(found, key=lambda problem: problem.waits)
 
@@ -51,6 +53,17 @@ def _not_created(deployment: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 "", "", Reason.PODS_NOT_CREATED, _clip(condition.get("message", "")), _act(Reason.PODS_NOT_CREATED)
             )
+
+
+def _complete(deployment: Mapping[str, Any]) -> bool:
+    """True when as many pods serve as are wanted."""
+    ready: int = deployment.get("status", {}).get("readyReplicas", 0)
+    return bool(deployment) and ready >= deployment["spec"].get("replicas", 1)
+
+
+def _over(pod: dict[str, Any]) -> bool:
+    """True for an evicted pod and its like: Kubernetes makes another one and leaves this one lying for long."""
+    return pod["status"].get("phase") in ("Failed", "Succeeded")
 
 
 def _first(pod: dict[str, Any], seen: Observed) -> Problem | None:

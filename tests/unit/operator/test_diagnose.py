@@ -162,7 +162,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_diagnose(case: Case) -> None:
-    found = diagnose(observed(pods=(case.pod,), **case.seen), deployment())
+    found = diagnose(observed(pods=(case.pod,), **case.seen), deployment(0, 1))
     assert found == ([case.expect] if case.expect else [])
 
 
@@ -212,6 +212,15 @@ def test_a_pod_that_leaves_is_no_problem() -> None:
     leaving = starting(containers=[container(terminated=ended(1))])
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert diagnose(observed(pods=(leaving,)), deployment()) == []
+
+
+def test_an_evicted_pod_is_a_problem_until_its_successor_serves() -> None:
+    evicted = starting(name="a", phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    crashed = starting(name="b", containers=[container(terminated=ended(1))])
+    assert [found.pod for found in diagnose(observed(pods=(evicted, crashed)), deployment(0, 1))] == ["b", "a"]
+    assert diagnose(observed(pods=(evicted, pod(name="b"))), deployment(1, 1)) == []
+    assert [found.pod for found in diagnose(observed(pods=(evicted, pod(name="b"))), deployment(1, 2))] == ["a"]
+    assert diagnose(observed(pods=(evicted,)), deployment(0, 0)) == []
 
 
 def test_failures_come_before_pods_that_only_need_time_each_by_name() -> None:
