@@ -41,8 +41,8 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
     """The complete status. `refusal` is the plan's, or the API server's own. `now`: RFC 3339, seconds."""
     before = seen.endpoint.get("status") or {}
     deployment = seen.children.get(ChildId("Deployment", ep.name))
-    if refusal is not None and refusal.reason in (Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION):
-        deployment = deployment if deployment is not None and _is_ours(ep, deployment) else None
+    if deployment is not None and not _is_ours(ep, deployment):
+        deployment = None
     counts = (deployment or {}).get("status") or {}
     problems = diagnose(seen, deployment)
     status: dict[str, Any] = {"observedGeneration": ep.generation}

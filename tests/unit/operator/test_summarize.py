@@ -235,10 +235,11 @@ def test_an_endpoint_that_was_never_accepted_has_no_url() -> None:
     assert "urls" not in found
 
 
-def test_the_counts_are_not_those_of_somebody_else_s_deployment() -> None:
+@pytest.mark.parametrize("why", [Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION, Reason.INVALID_SPEC])
+def test_the_counts_are_not_those_of_somebody_else_s_deployment(why: Reason) -> None:
     foreign = deployment(3, 3)
     del foreign["metadata"]["ownerReferences"]
-    found = status(foreign, refusal=Refusal(Reason.NAME_TAKEN, "x"))
+    found = status(foreign, refusal=Refusal(why, "x"))
     assert (found["replicas"], found["readyReplicas"]) == (0, 0)
     assert conditions(found)["Available"] == ("False", "Starting")
 
