@@ -10,10 +10,10 @@ _BUSY_SECONDS = 5.0
 
 
 def below(*directories: Path) -> list[Path]:
-    """Mount points in `directories` or below, the latest first."""
+    """Mount points below `directories`, the latest first. A directory that is one itself is the machine's business."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
-    return [point for point in reversed(points) if any(point.is_relative_to(directory) for directory in directories)]
+    return [point for point in reversed(points) if any(directory in point.parents for directory in directories)]
 
 
 def unmount_below(*directories: Path) -> None:
