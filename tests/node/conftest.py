@@ -18,8 +18,16 @@ import pytest
 from local import images, model, node, volumes
 from local.demo import CLAIM, MODEL_DIRECTORY
 from local.kubectl import Kubectl
+from local.locks import held
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone() -> Iterator[None]:
+    """The tier has the machine's cluster for itself: that of another checkout waits for its turn."""
+    with held(Path("/run/lock/berth-local-tests.lock"), "running the node tests"):
+        yield
 
 
 @pytest.fixture(scope="session")
