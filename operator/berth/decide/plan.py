@@ -29,7 +29,7 @@ def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
         return Plan(refusal=Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5])))
     wanted = children(ep, platform)
     deployment = next(manifest for manifest in wanted if manifest["kind"] == "Deployment")
-    if nothing_to_protect(deployment, seen.children.get(child_id(deployment))):
+    if nothing_to_protect(deployment, seen.children.get(child_id(deployment)), seen.pods):
         wanted = children(yielding(ep), platform)
     for manifest in wanted:
         live = seen.children.get(child_id(manifest))

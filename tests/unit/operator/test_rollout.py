@@ -8,7 +8,7 @@ import pytest
 from berth.decide.plan import make_plan
 from berth.decide.rollout import nothing_to_protect, yielding
 from berth.desired.deployment import deployment
-from tests.builders import PLATFORM, endpoint, live, observed, parsed
+from tests.builders import PLATFORM, container, endpoint, live, observed, parsed, pod
 
 Object = dict[str, Any]
 OTHER = {"server": {"args": {"seed": 1}}}
@@ -21,8 +21,11 @@ class Case(NamedTuple):
     changed: bool = False
     generation: int = 1
     live_yields: bool = False
+    pods: tuple[Object, ...] = ()
 
 
+RUNNING = container(running={"startedAt": "x"})
+CRASHED = container(waiting={"reason": "CrashLoopBackOff"}, last={"exitCode": 1})
 ONE = {"replicas": 1, "updatedReplicas": 1, "observedGeneration": 1}
 TWO = {"replicas": 2, "updatedReplicas": 1, "observedGeneration": 1}
 CASES = [
@@ -32,10 +35,16 @@ CASES = [
     Case("a changed template, and a pod serves", {**ONE, "readyReplicas": 1}, False, changed=True),
     Case("old and new pods, none serves", TWO, True),
     Case("old and new pods, one serves", {**TWO, "readyReplicas": 1}, False),
+    Case("a changed template, and the only pod crashes", ONE, True, changed=True,
+         pods=(pod(ready=False, containers=[CRASHED, container("sidecar", running={})]),)),
+    Case("a changed template, and the only pod is not ready for a moment", ONE, False, changed=True,
+         pods=(pod(ready=False, containers=[RUNNING]),)),
+    Case("the old pod is not ready for a moment, the new one is broken", TWO, False,
+         pods=(pod("new", ready=False, containers=[CRASHED]), pod("old", ready=False, containers=[RUNNING]))),
     Case("the change is not seen by its controller yet", ONE, True, generation=2, live_yields=True),
     Case("another change is not seen yet", ONE, False, generation=2),
     Case("the rollout is over", ONE, False, live_yields=True),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -44,11 +53,11 @@ def test_nothing_to_protect(case: Case) -> None:
     found = live(deployment(yielding(ep) if case.live_yields else ep, PLATFORM))
     found["status"], found["metadata"]["generation"] = case.status, case.generation
     wanted = deployment(parsed(**OTHER) if case.changed else ep, PLATFORM)
-    assert nothing_to_protect(wanted, found) is case.expect
+    assert nothing_to_protect(wanted, found, case.pods) is case.expect
 
 
 def test_without_a_deployment_there_is_no_rollout() -> None:
-    assert not nothing_to_protect(deployment(parsed(), PLATFORM), None)
+    assert not nothing_to_protect(deployment(parsed(), PLATFORM), None, ())
 
 
 def test_the_correction_of_a_broken_endpoint_lets_its_pod_go_and_protects_the_next() -> None:
