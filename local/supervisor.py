@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,8 @@ _START_SECONDS = 90.0
 # How long a daemon that was already running may take to serve again, say after the API server was restarted.
 _RECOVER_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_STARTS = 4
+_RESTART_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,7 @@ def bring_up(daemons: Iterable[Daemon], logs: Path) -> set[str]:
                     stop(item.name, running[item.name])
             processes = {item.name: _start(item, logs) for item in starting}
             for item in starting:
-                wait_until(
-                    item.ready,
-                    f"{item.name} to be ready",
-                    _START_SECONDS,
-                    alive=partial(_lives, processes[item.name]),
-                    log=_log(item.name, logs),
-                )
+                _await(item, processes[item.name], logs)
     return {item.name for item in starting}
 
 
@@ -120,6 +117,28 @@ def _start(item: Daemon, logs: Path) -> subprocess.Popen[bytes]:
     item.prepare()
     mark = ["env", f"{_MARK}={item.name}/{item.digest}"]
     return spawn(item.command, _log(item.name, logs), wrapper=[*cgroup.entering(), *mark])
+
+
+def _await(item: Daemon, process: subprocess.Popen[bytes], logs: Path) -> None:
+    """Waits until it is ready. One that ends is started again a few times, as an init system would do.
+
+    The kubelet counts on that: it ends when containerd, which already listens, is not initialized yet.
+    """
+    for start in range(_STARTS):
+        try:
+            wait_until(
+                item.ready,
+                f"{item.name} to be ready",
+                _START_SECONDS,
+                alive=partial(_lives, process),
+                log=_log(item.name, logs),
+            )
+            return
+        except LocalError:
+            if _lives(process) or start == _STARTS - 1:
+                raise
+        time.sleep(_RESTART_SECONDS)
+        process = _start(item, logs)
 
 
 def _lives(process: subprocess.Popen[bytes]) -> bool:
