@@ -4,7 +4,7 @@ ApiError                  the API server answered with an error
 ├── NotFound              404
 ├── Conflict              409
 ├── Invalid               400, 422, and the 500 of an unknown field in an apply: the manifest is wrong
-├── Forbidden             403
+├── Forbidden             403, and the 500 of an admission webhook that does not answer
 │   └── NamespaceTerminating
 ├── Unauthorized          401
 └── Busy                  429 and 5xx: try again later
@@ -77,6 +77,8 @@ def api_error(status: int, body: Any, retry_after: str | None = None) -> ApiErro
         causes = (body.get("details") or {}).get("causes") or [] if isinstance(body, dict) else []
         terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
         return (NamespaceTerminating if terminating else Forbidden)(status, message, delay)
+    if status == 500 and "failed calling webhook" in message:
+        return Forbidden(status, message, delay)
     if status == 500 and any(text in message for text in _TYPED_PATCH):
         return Invalid(status, message, delay)
     kind = _BY_STATUS.get(status, Busy if status >= 500 else ApiError)

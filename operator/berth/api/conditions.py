@@ -47,6 +47,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     CONTAINER_FAILED = "ContainerFailed"
     POD_FAILED = "PodFailed"
+    NODE_NOT_READY = "NodeNotReady"
     MOUNT_FAILED = "MountFailed"
 
 
@@ -113,6 +114,10 @@ REASON_EXPLANATION: dict[Reason, Explanation] = {
     ),
     Reason.POD_FAILED: Explanation(
         "The pod as a whole failed, for example evicted by the node.", "Follow the message; Kubernetes replaces it."
+    ),
+    Reason.NODE_NOT_READY: Explanation(
+        "The pod is well, but its node has stopped reporting, so the pod gets no requests.",
+        "Look at the node; Kubernetes replaces the pod when the node stays away.",
     ),
     Reason.MOUNT_FAILED: Explanation(
         "A volume cannot be mounted.", "Create or repair the claim, Secret or ConfigMap that the message names."

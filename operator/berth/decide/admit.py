@@ -17,6 +17,7 @@ _POD_PATHS = {
     ("spec", "terminationGracePeriodSeconds"): "use spec.rollout.drainSeconds, the grace period is 30 s more",
 }
 _SERVER_FIELDS = {
+    "image": "use spec.server.image",
     "command": "remove it: the launcher runs vLLM",
     "args": "use spec.server.args and spec.server.extraArgs",
     "livenessProbe": "remove it: the launcher proves that the engine makes progress",

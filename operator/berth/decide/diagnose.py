@@ -168,6 +168,16 @@ def launcher_message(text: str) -> dict[str, str] | None:
     return {key: str(told.get(key) or "") for key in ("reason", "message", "suggestion")}
 
 
+def _node_not_ready(pod: dict[str, Any], seen: Observed) -> Problem | None:
+    """The kubelet says that the containers are ready, the node controller that the pod is not."""
+    if _condition(pod, "ContainersReady").get("status") != "True" or _condition(pod, "Ready").get("reason"):
+        return None
+    node = pod["spec"].get("nodeName")
+    return _problem(
+        pod, "", Reason.NODE_NOT_READY, f"the containers are ready, but node {node} does not report any more"
+    )
+
+
 def _not_ready(pod: dict[str, Any], seen: Observed) -> Problem | None:
     told = seen.progress.get(pod["metadata"]["name"])
     if told:
@@ -203,6 +213,7 @@ CHECKS: tuple[Callable[[dict[str, Any], Observed], Problem | None], ...] = (
     _config,
     _mount,
     _container_failed,
+    _node_not_ready,
     _not_ready,
 )
 

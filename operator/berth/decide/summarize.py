@@ -176,6 +176,8 @@ def _rollout(ep: Endpoint, deployment: Mapping[str, Any] | None) -> str | None:
     if deployment is None:
         return "the Deployment is being created"
     status = deployment.get("status") or {}
+    if deployment["spec"].get("paused"):
+        return f"the Deployment is paused, go on with: kubectl rollout resume deployment/{ep.name} -n {ep.namespace}"
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return "the Deployment controller has not seen the change yet"
     old = status.get("replicas", 0) - status.get("updatedReplicas", 0)

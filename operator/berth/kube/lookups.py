@@ -1,5 +1,7 @@
 """Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts, launcher answers."""
 
+import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ import orjson
 
 from berth import errors
 from berth.api import names
+from berth.kube.cache import trim
 from berth.kube.client import Client
 from berth.kube.resources import EVENTS, NODES, PODS
 
@@ -16,6 +19,7 @@ Object = dict[str, Any]
 NODES_LIFE_SECONDS = 30.0
 PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2, sock_connect=1)
 MAX_PROGRESS_BYTES = 65536
+_WORD = re.compile(r"[\w.+-]{1,64}")
 _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 
 
@@ -27,21 +31,24 @@ class Lookups:
         self._clock = clock
         self._nodes: tuple[tuple[Object, ...], tuple[Object, ...]] = ((), ())
         self._nodes_at = float("-inf")
+        self._reading_nodes = asyncio.Lock()
 
     async def nodes(self) -> tuple[tuple[Object, ...], tuple[Object, ...]]:
         """All nodes, and all pods that have one and have not finished; at most half a minute old.
 
         Empty when Berth may not read them: the scheduler's own message then has to do.
         """
-        if self._clock() - self._nodes_at > NODES_LIFE_SECONDS:
-            fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
-            try:
-                nodes, _ = await self._client.list(NODES)
-                pods, _ = await self._client.list(PODS, fields=fields)
-            except errors.Forbidden:
-                nodes, pods = [], []
-            self._nodes, self._nodes_at = (tuple(nodes), tuple(pods)), self._clock()
-        return self._nodes
+        async with self._reading_nodes:  # many passes may want them at once
+            if self._clock() - self._nodes_at > NODES_LIFE_SECONDS:
+                fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+                try:
+                    nodes, _ = await self._client.list(NODES)
+                    pods, _ = await self._client.list(PODS, fields=fields)
+                except errors.Forbidden:
+                    nodes, pods = [], []
+                self._nodes = tuple(nodes), tuple(trim(PODS, pod) for pod in pods)
+                self._nodes_at = self._clock()
+            return self._nodes
 
     async def mount_events(self, pods: tuple[Object, ...]) -> dict[str, str]:
         """Last message of a failed mount or sandbox, by pod name; asked for pods that are placed and have no IP."""
@@ -66,10 +73,26 @@ async def fetch_progress(session: aiohttp.ClientSession, pod_ip: str) -> Object 
     """The launcher's /progress at a pod, protocol version 1; None when it does not answer so."""
     host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
     try:
-        async with session.get(f"http://{host}:{names.LAUNCHER_PORT}/progress", timeout=PROGRESS_TIMEOUT) as answer:
+        url = f"http://{host}:{names.LAUNCHER_PORT}/progress"
+        async with session.get(url, timeout=PROGRESS_TIMEOUT, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
             told = orjson.loads(await answer.content.read(MAX_PROGRESS_BYTES))
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
         return None
-    return told if isinstance(told, dict) and told.get("v") == 1 else None
+    return read_progress(told)
+
+
+def read_progress(told: Any) -> Object | None:
+    """What Berth uses of a launcher's answer, each field of its type: whoever owns the pod can answer anything."""
+    if not isinstance(told, dict) or told.get("v") != 1:
+        return None
+    engine = told.get("engine")
+    version = engine.get("version") if isinstance(engine, dict) else None
+    phase = told.get("phase")
+    return {
+        "phase": phase if isinstance(phase, str) and _WORD.fullmatch(phase) else "unknown",
+        "bytes": told["bytes"] if isinstance(told.get("bytes"), int) else None,
+        "total": told["total"] if isinstance(told.get("total"), int) else None,
+        "engine": {"version": version if isinstance(version, str) and _WORD.fullmatch(version) else None},
+    }

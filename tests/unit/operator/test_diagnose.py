@@ -7,7 +7,7 @@ import pytest
 
 from berth.api.conditions import REASON_EXPLANATION, Reason
 from berth.decide.diagnose import MAX_TEXT, Problem, diagnose, launcher_message, phase_text
-from tests.builders import container, deployment, node, observed, pod
+from tests.builders import container, deployment, endpoint, node, observed, pod
 
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -303,3 +303,14 @@ def test_phase(case: Phase) -> None:
 
 def test_the_seconds_of_a_phase_are_not_told_as_status_would_change_on_every_pass() -> None:
     assert phase_text({"phase": "WarmingUp", "seconds": 1.0}) == phase_text({"phase": "WarmingUp", "seconds": 2.0})
+
+
+def test_a_node_that_does_not_report_is_named() -> None:
+    """What the node controller leaves of a pod's conditions: it takes Ready away and gives no reason."""
+    lost = pod(ready=False)
+    lost["status"]["conditions"] = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+    [found] = diagnose(observed(endpoint(), pods=(lost,)), None)
+    assert (found.reason, found.message) == (
+        "NodeNotReady",
+        "the containers are ready, but node node-1 does not report any more",
+    )

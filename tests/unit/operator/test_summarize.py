@@ -407,3 +407,10 @@ def test_live_deployments_of_the_builder_are_those_of_the_plan() -> None:
     """The Deployments above are what Berth applies, or these tests would prove nothing."""
     (wanted, *_) = make_plan(parsed(), observed(), PLATFORM).apply
     assert deployment()["spec"] == live(wanted)["spec"]
+
+
+def test_a_deployment_paused_by_hand_is_named() -> None:
+    paused = deployment(1, 1)
+    paused["spec"]["paused"] = True
+    told = message(status(paused), "Ready")
+    assert told == "the Deployment is paused, go on with: kubectl rollout resume deployment/demo -n team-a"
