@@ -52,13 +52,13 @@ buildah config --cmd bash --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
 buildah commit --quiet --rm "$container" "$4"
 """
 
-# $1 image, $2 directory shown as /work, the rest a command.
+# $1 image, $2 directory shown as /mnt, the rest a command.
 _RUN = """
 container=$(buildah from --pull-never "$1")
 work=$2
 shift 2
 status=0
-buildah run --isolation chroot --network host --volume "$work:/work" "$container" -- "$@" || status=$?
+buildah run --isolation chroot --network host --volume "$work:/mnt" "$container" -- "$@" || status=$?
 buildah rm "$container" >/dev/null
 exit $status
 """
@@ -100,7 +100,7 @@ class Builder:
         )
 
     def run(self, reference: str, directory: Path, *command: str) -> str:
-        """Output of `command` in a throwaway container of the image, with `directory` at /work."""
+        """Output of `command` in a throwaway container of the image, with `directory` at /mnt."""
         return self._script(_RUN, reference, str(directory), *command)
 
     def save(self, reference: str, consumer: Sequence[str]) -> None:

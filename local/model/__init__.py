@@ -39,6 +39,6 @@ def ensure() -> Path:
         ):
             for path in (_SCRIPT, PAGE_PATH):
                 shutil.copy(path, work)
-            store.run(engine, Path(work), *("python3", f"/work/{_SCRIPT.name}", "/work/page.txt", "/work/model"))
+            store.run(engine, Path(work), *("python3", f"/mnt/{_SCRIPT.name}", "/mnt/page.txt", "/mnt/model"))
             (Path(work) / "model").rename(model)
     return model

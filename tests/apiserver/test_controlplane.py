@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,9 +174,7 @@ def _processes_naming(path: Path) -> list[int]:
 def test_a_new_one_in_a_used_directory_starts_empty(tmp_path: Path) -> None:
     with ControlPlane(tmp_path) as first:
         client.CoreV1Api(api(first.kubeconfig)).create_namespaced_config_map("default", {"metadata": {"name": "old"}})
-    started = time.monotonic()
     with ControlPlane(tmp_path) as second:
-        assert time.monotonic() - started < 60
         found = client.CoreV1Api(api(second.kubeconfig)).list_namespaced_config_map("default").items
         assert "old" not in {item.metadata.name for item in found}
         assert not [line for line in second.audit_log.read_text().splitlines() if '"name":"old"' in line]
