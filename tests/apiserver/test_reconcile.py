@@ -233,6 +233,46 @@ def test_the_reason_of_a_failed_pod_is_on_the_object_after_one_status_write(
     assert status(kubectl, namespace)["problems"] == []
 
 
+def pod_names(kubectl: Kubectl, namespace: str) -> set[str]:
+    return {item["metadata"]["name"] for item in kubectl.get("pods", "-n", namespace)["items"]}
+
+
+def rolling_update(kubectl: Kubectl, namespace: str) -> Object:
+    found: Object = kubectl.get("deployment", "demo", "-n", namespace)["spec"]["strategy"]["rollingUpdate"]
+    return found
+
+
+def change_with_a_pod_in(kubectl: Kubectl, namespace: str, state: Object) -> str:
+    """An endpoint whose only pod, returned, is unready with this container state, and a change of its template."""
+    kubectl.apply([endpoint(namespace)])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    old = only_pod(kubectl, namespace)
+    container = {"name": "server", "image": "i", "imageID": "", "ready": False, "restartCount": 1, "state": state}
+    patch_pod_status(kubectl, namespace, old, {"phase": "Running", "containerStatuses": [container]})
+    kubectl.apply([endpoint(namespace, server={"args": {"seed": 1}})])
+    return old
+
+
+def test_a_broken_pod_yields_to_the_corrected_one(kubectl: Kubectl, namespace: str, operator: Any) -> None:
+    old = change_with_a_pod_in(kubectl, namespace, {"waiting": {"reason": "CrashLoopBackOff"}})
+    eventually(lambda: old not in pod_names(kubectl, namespace), 20, "the broken pod is gone")
+    protects = {"maxSurge": 1, "maxUnavailable": 0}
+    eventually(lambda: rolling_update(kubectl, namespace) == protects, 20, "the next rollout protects again")
+    assert len(pod_names(kubectl, namespace)) == 1
+
+
+def test_a_pod_whose_server_runs_stays_until_its_successor_is_ready(
+    kubectl: Kubectl, namespace: str, operator: Any
+) -> None:
+    old = change_with_a_pod_in(kubectl, namespace, {"running": {}})
+    eventually(lambda: len(pod_names(kubectl, namespace)) == 2, 20, "old and new side by side")
+    eventually(
+        lambda: reason(kubectl, namespace, "Progressing") in ("Starting", "RollingOut"), 20, "a pass that saw it"
+    )
+    assert rolling_update(kubectl, namespace)["maxUnavailable"] == 0
+    assert old in pod_names(kubectl, namespace)
+
+
 def test_the_launchers_phase_is_on_the_object(kubectl: Kubectl, namespace: str, operator: Any) -> None:
     """A server on a loopback address of its own plays the launcher; the node tier has the real one."""
     kubectl.apply([endpoint(namespace)])
