@@ -35,8 +35,6 @@ WEIGHTS_PATH = "/var/lib/berth/weights"
 MODEL_PATH = "/var/lib/berth/model"
 ENGINE_CACHE_PATH = "/var/cache/berth"
 
-Manifest = dict[str, object]
-
 
 @dataclass(frozen=True, order=True)
 class Key:
