@@ -5,75 +5,24 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from local.kubectl import Kubectl, condition
-from tests.waiting import eventually
-
-Object = dict[str, Any]
-Calls = Callable[[str], Counter[tuple[str, str]]]
-
-CHILDREN = ("deployment", "service", "poddisruptionbudget")
-WRITES = ("create", "update", "patch", "delete")
-ONE_ENDPOINT = Counter(
-    {
-        ("patch", "deployments"): 1,
-        ("patch", "services"): 1,
-        ("patch", "poddisruptionbudgets"): 1,
-        ("patch", "modelendpoints/status"): 1,
-    }
+from tests.apiserver.endpoints import (
+    CHILDREN,
+    ONE_ENDPOINT,
+    Calls,
+    Object,
+    endpoint,
+    only_pod,
+    patch_pod_status,
+    reason,
+    status,
+    versions,
+    waits_for_pods,
+    writes,
 )
-
-
-def endpoint(namespace: str, name: str = "demo", **spec: Any) -> Object:
-    return {
-        "apiVersion": "berth.dev/v1alpha1",
-        "kind": "ModelEndpoint",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "model": {"source": "pvc://models/tiny"},
-            "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "6Gi"}},
-            **spec,
-        },
-    }
-
-
-def status(kubectl: Kubectl, namespace: str, name: str = "demo") -> Object:
-    found: Object = kubectl.get("mep", name, "-n", namespace).get("status") or {}
-    return found
-
-
-def reason(kubectl: Kubectl, namespace: str, kind: str = "Ready", name: str = "demo") -> str:
-    return str(condition({"status": status(kubectl, namespace, name)}, kind).get("reason", ""))
-
-
-def waits_for_pods(kubectl: Kubectl, namespace: str, name: str = "demo") -> bool:
-    found = status(kubectl, namespace, name)
-    return bool(found.get("problems")) and found["problems"][0]["message"] == "waiting for the scheduler"
-
-
-def versions(kubectl: Kubectl, namespace: str, name: str = "demo") -> dict[str, str]:
-    return {
-        kind: kubectl.get(kind, name, "-n", namespace)["metadata"]["resourceVersion"] for kind in ("mep", *CHILDREN)
-    }
-
-
-def writes(calls: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    return Counter({call: count for call, count in calls.items() if call[0] in WRITES})
-
-
-def only_pod(kubectl: Kubectl, namespace: str) -> str:
-    pods = kubectl.get("pods", "-n", namespace)["items"]
-    assert len(pods) == 1
-    return str(pods[0]["metadata"]["name"])
-
-
-def patch_pod_status(kubectl: Kubectl, namespace: str, pod: str, new: Object) -> None:
-    """What a kubelet would report."""
-    kubectl.run(
-        "patch", "pod", pod, "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps({"status": new})
-    )
+from tests.waiting import eventually
 
 
 def test_an_endpoint_costs_one_write_per_child_and_one_status(
