@@ -7,8 +7,10 @@ ApiError                  the API server answered with an error
 ├── Forbidden             403, and the 500 of an admission webhook that does not answer
 │   └── NamespaceTerminating
 ├── Unauthorized          401
+├── Gone                  410: a watch or a page of a list has expired, only a new list helps
 └── Busy                  429 and 5xx: try again later
 Unreachable               no answer: connection, TLS or timeout
+NotLeading                a write that was not sent: the Lease is not, or no longer, ours
 """
 
 from typing import Any
@@ -48,12 +50,20 @@ class Unauthorized(ApiError):
     """The token is not valid any more."""
 
 
+class Gone(ApiError):
+    """A watch or a page of a list has expired: only a new list helps."""
+
+
 class Busy(ApiError):
     """The API server cannot answer now."""
 
 
 class Unreachable(Exception):
     """No answer from the API server."""
+
+
+class NotLeading(Exception):
+    """The Lease may belong to another operator: the write was not sent."""
 
 
 # An apply with a field that the kind does not have comes back as a plain 500 with one of these texts.
@@ -64,6 +74,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     404: NotFound,
     409: Conflict,
+    410: Gone,
     422: Invalid,
     429: Busy,
 }

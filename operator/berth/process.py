@@ -1,121 +1,186 @@
-"""The running operator: workers, resync, kopf and the HTTP port, started and stopped in the right order."""
+"""The running operator: watches, election, workers, resync and HTTP port, started and stopped in the right order."""
 
 import asyncio
 import contextlib
 import datetime
 import gc
 import os
-import random
+import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+import uuid
+from collections.abc import AsyncIterator
 from functools import partial
 
 import aiohttp
-import kopf
 import structlog
 from aiohttp import web
-from kopf._core.engines.peering import Identity
 
 from berth import errors
+from berth.kube import permissions
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
+from berth.kube.lease import RENEWED_FOR, Lease
 from berth.kube.lookups import Lookups, fetch_progress
-from berth.kube.resources import ENDPOINTS, WATCHED
+from berth.kube.reflector import Reflector, take
+from berth.kube.resources import CHILDREN, ENDPOINTS, PODS
 from berth.reconcile import Reconciler
+from berth.resync import first_refresh, refresh, resync
 from berth.settings import Settings
 from berth.telemetry.metrics import Metrics
 from berth.telemetry.server import create_app
-from berth.triggers import registry
-from berth.triggers import settings as kopf_settings
+from berth.triggers import EndpointWatch, Event
+from berth.workers import Workers
 from berth.workqueue import WorkQueue
 
 log = structlog.get_logger()
 
 STOP_SECONDS = 10.0
-FIRST_LIST_RETRY_SECONDS = 2.0
-STUCK_PASS_SECONDS = 600.0
+WATCH_STOP_SECONDS = 3.0
+PERMISSIONS_AGAIN_SECONDS = 15.0
+SILENT_SECONDS = 60.0
+# After the first object of a relist, long enough for the rest of it to arrive.
+RELIST_SECONDS = 2.0
 
 
 class PortTaken(Exception):
     """The HTTP port cannot be listened on; the message says what to do."""
 
 
-def utc_now() -> str:
-    """Time of day as the API wants it: RFC 3339, seconds."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc_now(timespec: str = "seconds") -> str:
+    """Time of day as the API wants it: RFC 3339."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-async def work(
-    queue: WorkQueue, reconciler: Reconciler, metrics: Metrics, synced: asyncio.Event, busy_since: dict[object, float]
-) -> None:
-    """One worker: passes, one after the other, for ever, once caches are synced. The only place that catches all."""
-    await synced.wait()
-    while True:
-        key = await queue.get()
-        started = busy_since[key] = time.monotonic()
-        with structlog.contextvars.bound_contextvars(endpoint=str(key)):
-            try:
-                again = await reconciler.reconcile(key)
-            except (errors.ApiError, errors.Unreachable) as error:
-                wish = getattr(error, "retry_after_seconds", None) or 0.0
-                delay = queue.retry(key, wish)
-                metrics.reconciles.labels("retry").inc()
-                log.warning("reconcile_postponed", error=str(error), delay_seconds=round(delay, 2))
-            except Exception:
-                queue.retry(key)
-                metrics.reconciles.labels("error").inc()
-                log.exception("reconcile_failed")
-            else:
-                queue.forget(key)
-                metrics.reconciles.labels("ok").inc()
-                if again is not None:
-                    queue.add_after(key, again)
-            finally:
-                metrics.reconcile_seconds.observe(time.monotonic() - started)
-                del busy_since[key]
-                queue.done(key)
+class Operator:
+    """One process of the operator. Created in a running event loop; `run` ends when `stop` is set or a part fails."""
 
+    def __init__(self, settings: Settings, kubeconfig: str | None) -> None:
+        self._settings = settings
+        self._metrics, self._cache, self._queue = Metrics(), Cache(), WorkQueue()
+        credentials = partial(connect, kubeconfig, dict(os.environ))
+        count = self._metrics.count_call
+        self._namespace = credentials().default_namespace or "default"
+        # Not fenced, and a pool of its own: a renewal must not wait behind the writes that it permits.
+        patience = aiohttp.ClientTimeout(total=settings.lease_seconds * RENEWED_FOR / 2)
+        self._election = Client(credentials, time.monotonic, count, timeout=patience)
+        self._lease = Lease(
+            client=self._election,
+            namespace=self._namespace,
+            identity=f"{platform.node()}_{uuid.uuid4().hex[:8]}",
+            duration_seconds=settings.lease_seconds,
+            clock=time.monotonic,
+            now=partial(utc_now, "microseconds"),
+            on_leading=self._look_at_all,
+        )
+        self._client = Client(credentials, time.monotonic, count, may_write=self._lease.may_write)
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True))
+        reconciler = Reconciler(
+            client=self._client,
+            cache=self._cache,
+            lookups=Lookups(self._client, time.monotonic),
+            platform=settings.platform(),
+            fetch_progress=partial(fetch_progress, self._session),
+            clock=time.monotonic,
+            now=utc_now,
+        )
+        self._workers = Workers(self._queue, reconciler, self._metrics, self._lease.leading)
+        self._endpoints = EndpointWatch(credentials, asyncio.get_running_loop(), self._take)
+        self._synced = False
+        self._permissions_missing: list[str] = []
+        self._relist: asyncio.TimerHandle | None = None
+        self._relists: set[asyncio.Task[None]] = set()
+        self._metrics.watch(lambda: len(self._queue), lambda: self._cache.count(ENDPOINTS), self._lease.leading.is_set)
 
-async def refresh(client: Client, cache: Cache, queue: WorkQueue) -> None:
-    """List everything that is watched into the cache and enqueue every endpoint: repairs whatever a watch missed."""
-    for resource in WATCHED:
-        objects, listed_at = await client.list(resource, labels=resource.selector)
-        for key in cache.replace(resource, objects, listed_at):
-            queue.add(key)
-    for key in cache.endpoints():
-        queue.add(key)
-
-
-async def _first_refresh(client: Client, cache: Cache, queue: WorkQueue) -> None:
-    """Until it succeeds once, nothing is reconciled: a cache with holes would look like missing children."""
-    said = ""
-    while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Raises what ended a part that must never end."""
+        app = create_app(self._metrics, self._unready, self._workers.stuck)
+        self._workers.start(self._settings.workers)
+        parts = [asyncio.create_task(self._permissions()), asyncio.create_task(self._follow())]
+        told = asyncio.create_task(stop.wait())
         try:
-            return await refresh(client, cache, queue)
-        except (errors.ApiError, errors.Unreachable) as error:
-            if isinstance(error, errors.NotFound):
-                told = "the ModelEndpoint CRD is not installed: install the chart, or apply crds/; waiting for it"
-            elif isinstance(error, errors.Forbidden):
-                told = f"a permission is missing, the chart's ClusterRole has it: {error.message}"
-            else:
-                told = str(error)
-            if told != said:
-                log.error("first_list_failed", error=told)
-                said = told
-            await asyncio.sleep(FIRST_LIST_RETRY_SECONDS)
+            async with _serving(app, self._settings.http_port):
+                done, _ = await asyncio.wait({told, *parts, *self._workers.tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # The election goes on until the last pass is over: what it writes is still ours to write.
+            await self._workers.stop(STOP_SECONDS)
+            for part in (told, *parts, *self._relists):
+                part.cancel()
+            await asyncio.gather(told, *parts, return_exceptions=True)
+            await self._lease.release()
+            await asyncio.to_thread(self._endpoints.stop, WATCH_STOP_SECONDS)
+            await self._session.close()
+            await self._client.close()
+            await self._election.close()
+            log.info("stopped")
+        for part in done - {told}:
+            part.result()
 
+    async def _follow(self) -> None:
+        """All that goes on for ever once the first list is there; a standby keeps its cache as warm as the leader."""
+        versions = await first_refresh(self._client, self._cache, self._queue)
+        gc.collect()
+        gc.freeze()
+        self._synced = True
+        self._endpoints.start()
+        log.info("started", endpoints=self._cache.count(ENDPOINTS))
+        async with asyncio.TaskGroup() as group:
+            for resource in (*CHILDREN, PODS):
+                reflector = Reflector(self._client, resource, self._cache, self._queue.add)
+                group.create_task(reflector.run(versions[resource]))
+            group.create_task(
+                resync(self._client, self._cache, self._queue, self._metrics, self._settings.resync_seconds)
+            )
+            group.create_task(self._lease.run())
 
-async def _resync(client: Client, cache: Cache, queue: WorkQueue, metrics: Metrics, every_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(every_seconds * random.uniform(0.8, 1.2))  # noqa: S311
-        try:
-            await refresh(client, cache, queue)
-            metrics.resyncs.labels("ok").inc()
-        except (errors.ApiError, errors.Unreachable) as error:
-            metrics.resyncs.labels("error").inc()
-            log.warning("resync_failed", error=str(error))
+    def _take(self, event: Event) -> None:
+        """An event of an endpoint. A relist of kopf is silent about what was deleted in the gap: list once more."""
+        take(self._cache, ENDPOINTS, event["type"], event["object"], self._queue.add)
+        if event["type"] is None and self._relist is None:
+            self._relist = asyncio.get_running_loop().call_later(RELIST_SECONDS, self._after_relist)
+
+    def _after_relist(self) -> None:
+        self._relist = None
+        task = asyncio.create_task(self._list_endpoints())
+        self._relists.add(task)
+        task.add_done_callback(self._relists.discard)
+
+    async def _list_endpoints(self) -> None:
+        with contextlib.suppress(errors.ApiError, errors.Unreachable):  # the next resync does the same
+            await refresh(self._client, self._cache, self._queue, [ENDPOINTS])
+
+    def _look_at_all(self) -> None:
+        for key in self._cache.endpoints():
+            self._queue.add(key)
+
+    async def _permissions(self) -> None:
+        """Say each missing permission once; look again while there are any, as roles may come after the operator."""
+        said: list[str] = []
+        while True:
+            with contextlib.suppress(errors.ApiError, errors.Unreachable):
+                self._permissions_missing = await permissions.missing(self._election, self._namespace)
+                for permission in [item for item in self._permissions_missing if item not in said]:
+                    log.error(
+                        "permission_missing", permission=permission, mend="install the chart's roles and bindings"
+                    )
+                if said and not self._permissions_missing:
+                    log.info("permissions_complete")
+                said = self._permissions_missing
+                if not said:
+                    break
+            await asyncio.sleep(PERMISSIONS_AGAIN_SECONDS)
+        await asyncio.Event().wait()
+
+    def _unready(self) -> str | None:
+        if self._permissions_missing:
+            return f"permissions are missing: {', '.join(self._permissions_missing)}"
+        if not self._synced:
+            return "the first list of objects is not done yet"
+        silent = time.monotonic() - self._lease.answered_at
+        if silent > SILENT_SECONDS:
+            return f"the API server has not answered about the Lease for {silent:.0f} s"
+        return None
 
 
 @contextlib.asynccontextmanager
@@ -135,78 +200,8 @@ async def _serving(app: web.Application, port: int) -> AsyncIterator[None]:
 
 
 async def run(settings: Settings, kubeconfig: str | None) -> None:
-    """Run the operator until it is told to stop (SIGTERM, SIGINT: kopf takes them)."""
-    metrics, cache, queue = Metrics(), Cache(), WorkQueue()
-    credentials = partial(connect, kubeconfig, dict(os.environ))
-    client = Client(credentials, time.monotonic, metrics.count_call)
-    metrics.watch(lambda: len(queue), lambda: cache.count(ENDPOINTS))
-    busy_since: dict[object, float] = {}
-    synced = asyncio.Event()
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True))
-    reconciler = Reconciler(
-        client=client,
-        cache=cache,
-        lookups=Lookups(client, time.monotonic),
-        platform=settings.platform(),
-        fetch_progress=partial(fetch_progress, session),
-        clock=time.monotonic,
-        now=utc_now,
-    )
-
-    async def keep_synced() -> None:
-        await _first_refresh(client, cache, queue)
-        gc.collect()
-        gc.freeze()
-        synced.set()
-        log.info("started", endpoints=cache.count(ENDPOINTS))
-        await _resync(client, cache, queue, metrics, settings.resync_seconds)
-
-    def stuck() -> str | None:
-        oldest = min(busy_since.values(), default=None)
-        age = time.monotonic() - oldest if oldest is not None else 0.0
-        return f"a pass has been running for {age:.0f} s" if age > STUCK_PASS_SECONDS else None
-
-    handlers, config = registry(cache, queue), kopf_settings()
-    handlers_login(handlers, credentials)
-    # Before kopf: it waits for, and then cancels, every task that was created after it when it stops.
-    tasks = [asyncio.create_task(keep_synced())]
-    tasks += [
-        asyncio.create_task(work(queue, reconciler, metrics, synced, busy_since)) for _ in range(settings.workers)
-    ]
-    for task in tasks:
-        # They never end by themselves. kopf's own stop flag would hold its exit up for 5 s.
-        task.add_done_callback(lambda done: None if done.cancelled() else signal.raise_signal(signal.SIGTERM))
-    app = create_app(metrics, lambda: None if synced.is_set() else "the first list of objects is not done yet", stuck)
-    try:
-        async with _serving(app, settings.http_port):
-            # Named, as kopf would look our uid up in passwd, where a container's uid need not be.
-            identity = Identity("berth")
-            await kopf.operator(
-                registry=handlers, settings=config, identity=identity, standalone=True, clusterwide=True
-            )
-    finally:
-        await _finish(busy_since)
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-        await session.close()
-        await client.close()
-        log.info("stopped")
-    for crash in ended:
-        if isinstance(crash, Exception):
-            raise crash
-
-
-async def _finish(busy: Iterable[object]) -> None:
-    """Let running passes end, within STOP_SECONDS."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while list(busy) and time.monotonic() < deadline:  # noqa: ASYNC110 - the process ends here
-        await asyncio.sleep(0.05)
-
-
-def handlers_login(found: kopf.OperatorRegistry, credentials: partial[kopf.ConnectionInfo]) -> None:
-    """Give kopf the credentials that our own client uses."""
-
-    @kopf.on.login(registry=found)
-    async def login(**_: object) -> kopf.ConnectionInfo:
-        return credentials()
+    """Run the operator until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Operator(settings, kubeconfig).run(stop)

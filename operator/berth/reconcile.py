@@ -66,6 +66,8 @@ class Reconciler:
             await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
             return None
         seen = await self._observe(ep, endpoint)
+        if seen is None:
+            return 0.0  # the cache was behind: look again at what it has now
         plan = make_plan(ep, seen, self.platform)
         seen, refusal = await self._execute(ep, seen, plan)
         if wait := self._settle(key, ep, seen, refusal):
@@ -73,10 +75,21 @@ class Reconciler:
         await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
         return _next_look(seen, refusal)
 
-    async def _observe(self, ep: Endpoint, endpoint: Object) -> Observed:
-        """All reads. A child that the cache lacks is asked for once: it may exist without our label."""
+    async def _observe(self, ep: Endpoint, endpoint: Object) -> Observed | None:
+        """All reads; None when the endpoint turns out to be gone, or to be another object now.
+
+        A child that the cache lacks is asked for once: it may exist without our label. So is the endpoint then, as
+        children are made for it: the news of its deletion can be lost.
+        """
         key = Key(ep.namespace, ep.name)
         live = [self.cache.get(resource, ep.namespace, ep.name) for resource in CHILDREN]
+        if None in live:
+            now = await self.client.get(ENDPOINTS, ep.namespace, ep.name)
+            if now is None or now["metadata"]["uid"] != ep.uid:
+                self.cache.drop(ENDPOINTS, endpoint)
+                if now is not None:
+                    self.cache.put(ENDPOINTS, now)
+                return None
         asked = await asyncio.gather(
             *(
                 self.client.get(resource, ep.namespace, ep.name)

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     """Endpoints reconciled at the same time."""
     resync_seconds: float = Field(480.0, ge=10.0)
     """Seconds between two comparisons of everything known with a fresh list, give or take a fifth."""
+    lease_seconds: int = Field(8, ge=2, le=300)
+    """Seconds after which a standby takes over from an operator that has vanished. The leader renews every quarter of
+    it, and stops writing when it could not for five eighths. Raise it when the API server often answers late."""
     http_port: int = Field(8080, ge=0, le=65535)
     """Port of `/livez`, `/readyz` and `/metrics`. 0 takes any free port and logs it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,23 +1,34 @@
-"""kopf as event source: handlers that update the cache and enqueue a key, nothing else.
+"""kopf as the source of ModelEndpoint events, in a thread and event loop of its own.
 
-Change handlers, timers, daemons, indices, peering and kopf's finalizers and annotations are not used: they write to
-the user's object or lose events (docs/adr/0001-kopf-as-event-source.md).
+Its one handler hands events over, nothing else. Change handlers, timers, daemons, indices, peering and kopf's
+finalizers and annotations are not used: they write to the user's object or lose events
+(docs/adr/0001-kopf-as-event-source.md).
+
+A thread of its own, because kopf ends with everything that shares its loop when a list or watch fails for good.
 """
 
+import asyncio
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
+import structlog
+from kopf._core.engines.peering import Identity
 
 from berth.api import names
-from berth.kube.cache import Cache, endpoint_key
-from berth.kube.resources import WATCHED, Resource
-from berth.workqueue import WorkQueue
+from berth.kube.resources import ENDPOINTS
+
+Event = dict[str, Any]
+
+AGAIN_SECONDS = 2.0
+
+log = structlog.get_logger()
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Only event handlers are registered: there is nothing to compare with, and copying objects for it costs most."""
+    """Only an event handler is registered: there is nothing to compare with, and copying objects for it costs most."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -49,7 +60,7 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 class _Backoffs:
-    """Delays between attempts, without an end: kopf gives up, and the process with it, when they run out."""
+    """Delays between attempts, without an end: kopf gives up when they run out."""
 
     def __iter__(self) -> Iterator[float]:
         delay = 0.5
@@ -70,28 +81,62 @@ def settings() -> kopf.OperatorSettings:
     found.networking.connect_timeout = 5
     found.watching.chunk_size = 500
     found.posting.enabled = False
-    found.process.ultimate_exiting_timeout = 25
-    for resource in WATCHED:
-        if resource.selector:
-            found.watching.label_selectors[resource.group, resource.version, resource.plural] = resource.selector
+    # kopf would kill the process this long after it ended by itself; here it is started again instead.
+    found.process.ultimate_exiting_timeout = None
     return found
 
 
-def registry(cache: Cache, queue: WorkQueue) -> kopf.OperatorRegistry:
-    """Handlers for everything that is watched."""
-    found = kopf.OperatorRegistry()
-    for resource in WATCHED:
-        _register(found, resource, cache, queue)
-    return found
+class EndpointWatch:
+    """kopf, running until `stop`.
 
+    take: called in `loop`'s thread with each event; its type is None for an object of a list.
+    connect: gives the present credentials.
+    """
 
-def _register(found: kopf.OperatorRegistry, resource: Resource, cache: Cache, queue: WorkQueue) -> None:
-    @kopf.on.event(resource.group, resource.version, resource.plural, registry=found)
-    async def wake(event: Any, **_: Any) -> None:
-        """A failure here is logged and lost, and a returned value would land in status: only enqueue."""
-        obj = dict(event["object"])
-        obj["kind"] = resource.kind
-        known = cache.get(resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
-        news = cache.drop(resource, obj) if event["type"] == "DELETED" else cache.put(resource, obj)
-        if news and (key := endpoint_key(obj) or (endpoint_key(known) if known else None)):
-            queue.add(key)
+    def __init__(
+        self,
+        connect: Callable[[], kopf.ConnectionInfo],
+        loop: asyncio.AbstractEventLoop,
+        take: Callable[[Event], None],
+    ) -> None:
+        self._loop = loop
+        self._take = take
+        self._registry = kopf.OperatorRegistry()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="kopf", daemon=True)
+
+        @kopf.on.event(ENDPOINTS.group, ENDPOINTS.version, ENDPOINTS.plural, registry=self._registry)
+        async def hand_over(event: Any, **_: Any) -> None:
+            """A failure here is logged and lost, and a returned value would land in status: only hand over."""
+            loop.call_soon_threadsafe(take, {"type": event["type"], "object": dict(event["object"])})
+
+        @kopf.on.login(registry=self._registry)
+        async def login(**_: Any) -> kopf.ConnectionInfo:
+            return connect()
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """End, and wait for the end this long. Blocks."""
+        self._stop.set()
+        self._thread.join(seconds)
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                # Named, as kopf would look our uid up in passwd, where a container's uid need not be.
+                identity = Identity(names.MANAGED_BY)
+                await kopf.operator(
+                    registry=self._registry,
+                    settings=settings(),
+                    identity=identity,
+                    standalone=True,
+                    clusterwide=True,
+                    stop_flag=self._stop,
+                )
+            except Exception as error:
+                log.warning("watch_ended", resource=ENDPOINTS.plural, error=repr(error), again_in_seconds=AGAIN_SECONDS)
+            if not self._stop.is_set():
+                await asyncio.sleep(AGAIN_SECONDS)

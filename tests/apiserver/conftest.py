@@ -2,7 +2,7 @@
 
 In: the programs that `local.tools` builds. `control_plane` is one per session, with the CRD of crds/ in it and no
 scheduler: pods stay as the controllers make them, and tests play kubelet by patching their status. `operator` runs
-`python -m berth` with a token of a service account that has the chart's own ClusterRole, nothing more.
+`python -m berth` with a token of a service account that has the chart's own roles, nothing more.
 Out: call counts from the API server's audit log (`calls`), the operator's log on failure. Not mocked: anything.
 """
 
@@ -49,7 +49,7 @@ def namespace(kubectl: Kubectl) -> str:
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(control_plane: ControlPlane) -> Path:
-    """Credentials of a service account with the chart's ClusterRole."""
+    """Credentials of a service account with the chart's roles."""
     return credentials(control_plane)
 
 

@@ -27,7 +27,7 @@ def credentials(control_plane: ControlPlane) -> Path:
     helm = str(tools.ensure(["helm"])["helm"])
     chart = [helm, "template", "berth", str(ROOT / "charts" / "berth"), "--namespace", SYSTEM_NAMESPACE]
     rendered = subprocess.run(chart, capture_output=True, text=True, check=True).stdout
-    kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+    kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     found = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
     assert sorted(item["kind"] for item in found) == sorted(kinds)
     for item in found:
@@ -51,8 +51,8 @@ class Operator:
         env |= {f"BERTH_{name}": value for name, value in {"HTTP_PORT": "0", "LOG_FORMAT": "json", **settings}.items()}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen([sys.executable, "-m", "berth"], env=env, stderr=output, cwd="/")
-        starts = self.events("started")
-        eventually(lambda: len(self.events("started")) > len(starts) or self._gone(), 30, "the operator starts")
+        leads = self.events("leading")
+        eventually(lambda: len(self.events("leading")) > len(leads) or self._gone(), 30, "the operator leads")
         assert not self._gone(), self.log.read_text()
 
     def _gone(self) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from berth.kube.permissions import NEEDED
+from berth.kube.resources import ACCESS_REVIEWS
 from berth.settings import Settings
 from local import manifests, tools
 from local.controlplane import ControlPlane
@@ -101,6 +103,7 @@ settings:
   podEnv: {HTTPS_PROXY: "http://proxy.test:3128", QUOTED: 'a "word", and a comma'}
   workers: 4
   resyncSeconds: 60.5
+  leaseSeconds: 15
   httpPort: 9090
   logLevel: DEBUG
   logFormat: console
@@ -115,6 +118,7 @@ settings:
         "pod_env": {"HTTPS_PROXY": "http://proxy.test:3128", "QUOTED": 'a "word", and a comma'},
         "workers": 4,
         "resync_seconds": 60.5,
+        "lease_seconds": 15,
         "http_port": 9090,
         "log_level": "DEBUG",
         "log_format": "console",
@@ -274,6 +278,12 @@ def test_the_operator_uses_exactly_the_permissions_of_the_role(
 
     eventually(scheduled, "a pod with a node")
 
+    def renewed() -> bool:
+        spec = cluster.get("lease", "berth", "--namespace=rbac")["spec"]
+        return bool(spec["renewTime"] != spec["acquireTime"])
+
+    eventually(renewed, "a renewal of the Lease")
+
     user = "system:serviceaccount:rbac:berth"
     calls = [
         event
@@ -285,11 +295,13 @@ def test_the_operator_uses_exactly_the_permissions_of_the_role(
     used = {
         (ref.get("apiGroup", ""), "/".join(filter(None, [ref["resource"], ref.get("subresource")])), event["verb"])
         for event in calls
-        if (ref := event.get("objectRef"))
+        if (ref := event.get("objectRef")) and ref["resource"] != ACCESS_REVIEWS.plural
     }
+    roles = [cluster.get("clusterrole", "berth"), cluster.get("role", "berth", "--namespace=rbac")]
     granted = {
         (group, resource, verb)
-        for rule in cluster.get("clusterrole", "berth")["rules"]
+        for role in roles
+        for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -299,3 +311,9 @@ def test_the_operator_uses_exactly_the_permissions_of_the_role(
     unseen = {(*child, verb) for child in children for verb in ("create", "delete")}
     assert used - granted == set()
     assert granted - used - unseen == set()
+    asked_for = {
+        (resource.group, "/".join(filter(None, [resource.plural, subresource])), verb)
+        for resource, subresource, verbs in NEEDED
+        for verb in verbs
+    }
+    assert asked_for == granted

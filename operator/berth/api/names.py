@@ -14,6 +14,7 @@ MANAGED_BY = "berth"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 # Hash of the complete intent of the last apply: a field that left the intent shows as a changed hash.
 INTENT_ANNOTATION = f"{GROUP}/intent"
+LEASE = "berth"
 
 SERVER_CONTAINER = "server"
 PAYLOAD_CONTAINER = "berth-payload"

@@ -1,6 +1,7 @@
 """Requests to the API server: dicts in, dicts out, one bounded pool of connections."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ import orjson
 
 from berth import errors
 from berth.api import names
+from berth.kube.connection import NoConnection
 from berth.kube.resources import Resource
 
 Object = dict[str, Any]
@@ -17,6 +19,7 @@ Object = dict[str, Any]
 CONNECTIONS = 64
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 TOKEN_LIFE_SECONDS = 60.0
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=70)
 PAGE = 500
 
 
@@ -25,6 +28,7 @@ class Client:
 
     connect: gives the present credentials; called again every minute and after a 401, as tokens are rotated.
     clock: monotonic seconds.  on_call: told (verb, resource plural, HTTP status, 0 when there was no answer).
+    may_write: asked right before each write is sent; when it says no, NotLeading is raised instead.
     Methods raise the errors of `berth.errors`.
     """
 
@@ -33,14 +37,17 @@ class Client:
         connect: Callable[[], kopf.ConnectionInfo],
         clock: Callable[[], float],
         on_call: Callable[[str, str, int], None] = lambda verb, plural, status: None,
+        may_write: Callable[[], bool] = lambda: True,
+        timeout: aiohttp.ClientTimeout = TIMEOUT,
     ) -> None:
         self._connect = connect
         self._clock = clock
         self._on_call = on_call
+        self._may_write = may_write
         self._info = connect()
         self._info_at = clock()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._info.as_ssl_context()), timeout=TIMEOUT
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._info.as_ssl_context()), timeout=timeout
         )
 
     async def close(self) -> None:
@@ -71,6 +78,31 @@ class Client:
                 return items, page["metadata"]["resourceVersion"]
             query["continue"] = token
 
+    async def watch(self, resource: Resource, version: str, labels: str = "") -> AsyncIterator[Object]:
+        """Events after `version`, bookmarks included, until the API server ends the stream.
+
+        The server sends a bookmark every minute; a connection that is silent for longer is dead: Unreachable.
+        """
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        query |= {"labelSelector": labels} if labels else {}
+        path = f"{resource.path()}?{urlencode(query)}"
+        headers = self._headers()
+        rest = b""
+        try:
+            async with self._session.get(self._info.server + path, headers=headers, timeout=WATCH_TIMEOUT) as answer:
+                self._on_call("watch", resource.plural, answer.status)
+                if answer.status == 401:
+                    self._info_at = float("-inf")
+                if answer.status >= 400:
+                    raise errors.api_error(answer.status, _decode(await answer.read()), None)
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield orjson.loads(line)
+        except (TimeoutError, aiohttp.ClientError, OSError, orjson.JSONDecodeError) as error:
+            self._on_call("watch", resource.plural, 0)
+            raise errors.Unreachable(f"watch of {resource.plural}: {error!r}") from error
+
     async def apply(self, resource: Resource, manifest: Object) -> Object:
         """Server-side apply of the complete intent; takes over fields that others hold."""
         meta = manifest["metadata"]
@@ -90,6 +122,17 @@ class Client:
         path = f"{resource.path(namespace, name, 'status')}?{urlencode({'fieldManager': names.FIELD_MANAGER})}"
         return await self._call("status", resource, "PATCH", path, patch, "application/json-patch+json")
 
+    async def create(self, resource: Resource, manifest: Object) -> Object:
+        """Create the object. Raises Conflict when it exists."""
+        path = resource.path(manifest["metadata"].get("namespace", ""))
+        return await self._call("create", resource, "POST", path, manifest, "application/json")
+
+    async def update(self, resource: Resource, manifest: Object) -> Object:
+        """Replace the object. Raises Conflict when its resourceVersion is not that of `manifest` any more."""
+        meta = manifest["metadata"]
+        path = resource.path(meta["namespace"], meta["name"])
+        return await self._call("update", resource, "PUT", path, manifest, "application/json")
+
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Delete the object if it still has this uid; nothing happens when it is gone."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
@@ -107,15 +150,23 @@ class Client:
             self._info_at = float("-inf")
             return await self._once(verb, resource, method, path, body, content_type)
 
+    def _headers(self) -> dict[str, str]:
+        if self._clock() - self._info_at > TOKEN_LIFE_SECONDS:
+            self._info_at = self._clock()
+            # A file that is being replaced: what is known serves until the next look.
+            with contextlib.suppress(NoConnection):
+                self._info = self._connect()
+        return {"Accept": "application/json", "User-Agent": "berth", **self._info.as_http_headers()}
+
     async def _once(
         self, verb: str, resource: Resource, method: str, path: str, body: Any, content_type: str
     ) -> Object:
-        if self._clock() - self._info_at > TOKEN_LIFE_SECONDS:
-            self._info, self._info_at = self._connect(), self._clock()
-        headers = {"Accept": "application/json", "User-Agent": "berth", **self._info.as_http_headers()}
+        headers = self._headers()
         if content_type:
             headers["Content-Type"] = content_type
         data = orjson.dumps(body) if body is not None else None
+        if method != "GET" and not self._may_write():
+            raise errors.NotLeading(f"{method} {path.split('?')[0]}: not sent, another operator may be leading")
         try:
             async with self._session.request(method, self._info.server + path, data=data, headers=headers) as answer:
                 raw = await answer.read()

@@ -17,12 +17,13 @@ class NoConnection(Exception):
 def connect(kubeconfig: str | None, environ: dict[str, str]) -> kopf.ConnectionInfo:
     """Connection from `kubeconfig`, else from the pod's service account. Reads files; raises NoConnection.
 
-    The service account's token is read anew at each call: the kubelet replaces the file.
+    The service account's token is read anew at each call: the kubelet replaces the file. `default_namespace` is where
+    this process runs, or the kubeconfig's context points.
     """
     if kubeconfig:
         return _from_kubeconfig(Path(kubeconfig))
     host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
-    token = SERVICE_ACCOUNT / "token"
+    token, namespace = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "namespace"
     if not host or not token.exists():
         raise NoConnection("not running in a pod with a service account, and no kubeconfig is named: set KUBECONFIG")
     host = f"[{host}]" if ":" in host else host
@@ -31,6 +32,7 @@ def connect(kubeconfig: str | None, environ: dict[str, str]) -> kopf.ConnectionI
         ca_path=str(SERVICE_ACCOUNT / "ca.crt"),
         scheme="Bearer",
         token=token.read_text().strip(),
+        default_namespace=namespace.read_text().strip(),
     )
 
 
@@ -48,6 +50,7 @@ def _from_kubeconfig(path: Path) -> kopf.ConnectionInfo:
         )
     return kopf.ConnectionInfo(
         server=cluster["server"],
+        default_namespace=context.get("namespace", "default"),
         ca_data=_decoded(cluster.get("certificate-authority-data")),
         ca_path=cluster.get("certificate-authority"),
         scheme="Bearer" if user.get("token") else None,

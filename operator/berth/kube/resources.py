@@ -36,6 +36,9 @@ DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisrup
 PODS = Resource("", "v1", "pods", "Pod", MANAGED)
 NODES = Resource("", "v1", "nodes", "Node")
 EVENTS = Resource("", "v1", "events", "Event")
+DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 
 CHILDREN = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS)
 WATCHED = (ENDPOINTS, *CHILDREN, PODS)

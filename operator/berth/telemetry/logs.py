@@ -38,3 +38,5 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level)
     # kopf narrates every connection and resource at INFO; Berth says what matters itself.
     logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
+    # It warns that it does not take signals in a thread, which is meant.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

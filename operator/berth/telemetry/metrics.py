@@ -17,13 +17,19 @@ class Metrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30), registry=self.registry,
         )  # fmt: skip
         self.reconciles = Counter(
-            "berth_reconciles", "Reconcile passes by result: ok, retry, error.", ["result"], registry=self.registry
+            "berth_reconciles",
+            "Reconcile passes by result: ok, retry, error, fenced (the Lease was lost).",
+            ["result"],
+            registry=self.registry,
         )
         self.api_calls = Counter(
             "berth_api_calls", "Calls to the API server by verb, resource and HTTP status (0: no answer).",
             ["verb", "resource", "status"], registry=self.registry,
         )  # fmt: skip
         self.queue_depth = Gauge("berth_queue_depth", "Endpoints that wait for a pass.", registry=self.registry)
+        self.leading = Gauge(
+            "berth_leading", "1 while this process holds the Lease and may write.", registry=self.registry
+        )
         self.endpoints = Gauge("berth_endpoints", "ModelEndpoints known.", registry=self.registry)
         self.resyncs = Counter(
             "berth_resyncs", "Comparisons with a fresh list by result: ok, error.", ["result"], registry=self.registry
@@ -33,7 +39,8 @@ class Metrics:
         """One call to the API server."""
         self.api_calls.labels(verb, resource, str(status)).inc()
 
-    def watch(self, queue_depth: Callable[[], int], endpoints: Callable[[], int]) -> None:
+    def watch(self, queue_depth: Callable[[], int], endpoints: Callable[[], int], leading: Callable[[], bool]) -> None:
         """Read these when metrics are scraped."""
         self.queue_depth.set_function(queue_depth)
         self.endpoints.set_function(endpoints)
+        self.leading.set_function(leading)

@@ -36,6 +36,7 @@ CASES = [
     Case("not there", 404, _status("not found"), errors.NotFound),
     Case("no such method", 405, _status("x"), errors.ApiError),
     Case("changed in between", 409, _status("conflict"), errors.Conflict),
+    Case("the watch has expired", 410, _status("too old resource version: 1 (2)"), errors.Gone),
     Case("the manifest is wrong", 422, _status("is invalid"), errors.Invalid),
     Case("too many requests", 429, _status("slow down"), errors.Busy),
     Case("an unknown field in an apply", 500,

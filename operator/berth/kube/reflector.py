@@ -1,0 +1,84 @@
+"""Keeps the cache equal to what the API server has of one kind: a list, then a watch from there, again when it expires.
+
+Written for children and pods, of which a hundred endpoints make thousands of events; ModelEndpoints come through kopf
+(docs/adr/0005-reflector-for-children.md).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from berth import errors
+from berth.api.names import Key
+from berth.kube.cache import Cache, endpoint_key
+from berth.kube.client import Client
+from berth.kube.resources import Resource
+
+Object = dict[str, Any]
+
+FIRST_DELAY_SECONDS = 0.5
+MAX_DELAY_SECONDS = 12.0
+
+log = structlog.get_logger()
+
+
+class Reflector:
+    """The watch of one kind. wake: told each endpoint for which something is news."""
+
+    def __init__(self, client: Client, resource: Resource, cache: Cache, wake: Callable[[Key], None]) -> None:
+        self._client = client
+        self._resource = resource
+        self._cache = cache
+        self._wake = wake
+
+    async def run(self, version: str) -> None:
+        """Follow the changes after the list of this resourceVersion, for ever."""
+        failures = 0
+        while True:
+            try:
+                version = version or await self._list()
+                failures += 1  # until it is heard of: a stream that ends at once must not be asked for at once again
+                async for event in self._client.watch(self._resource, version, self._resource.selector):
+                    version = self._take(event)
+                    failures = 0
+            except errors.Unreachable as error:
+                self._tell(error, failures)
+            except errors.ApiError as error:
+                # Expired, or the kind was away: what happened meanwhile is only in a new list.
+                version = ""
+                self._tell(error, failures)
+            delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 10), MAX_DELAY_SECONDS) if failures else 0.0
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def _tell(self, error: Exception, failures: int) -> None:
+        if failures in (3, 30):
+            log.warning("watch_interrupted", resource=self._resource.plural, error=str(error))
+
+    async def _list(self) -> str:
+        objects, version = await self._client.list(self._resource, labels=self._resource.selector)
+        for key in self._cache.replace(self._resource, objects, version):
+            self._wake(key)
+        return version
+
+    def _take(self, event: Object) -> str:
+        """Take in one event; returns the resourceVersion to go on from. Raises Gone and others for an error event."""
+        kind, obj = event["type"], event["object"]
+        if kind == "ERROR":
+            raise errors.api_error(int(obj.get("code") or 500), obj)
+        if kind != "BOOKMARK":
+            take(self._cache, self._resource, kind, obj, self._wake)
+        return str(obj["metadata"]["resourceVersion"])
+
+
+def take(cache: Cache, resource: Resource, event_type: str | None, obj: Object, wake: Callable[[Key], None]) -> None:
+    """Put an object of a watch event into the cache, or take it out; wake its endpoint when that was news."""
+    obj = {**obj, "kind": resource.kind}
+    known = cache.get(resource, obj["metadata"]["namespace"], obj["metadata"]["name"])
+    news = cache.drop(resource, obj) if event_type == "DELETED" else cache.put(resource, obj)
+    if news:
+        # An object that has lost the label, or got another one, concerns the endpoint that it belonged to as well.
+        for key in {endpoint_key(obj), endpoint_key(known) if known else None} - {None}:
+            wake(key)  # type: ignore[arg-type]
