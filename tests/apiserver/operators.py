@@ -45,18 +45,23 @@ class Operator:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **settings: str) -> None:
-        """Start it and wait until it reconciles. settings: BERTH_ variables without their prefix."""
+    def start(self, awaited: str = "leading", **settings: str) -> None:
+        """Start it and wait for a log event: that it leads. settings: BERTH_ variables without their prefix."""
+        before = len(self.events(awaited))
         env = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(self.kubeconfig)}
         env |= {f"BERTH_{name}": value for name, value in {"HTTP_PORT": "0", "LOG_FORMAT": "json", **settings}.items()}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen([sys.executable, "-m", "berth"], env=env, stderr=output, cwd="/")
-        leads = self.events("leading")
-        eventually(lambda: len(self.events("leading")) > len(leads) or self._gone(), 30, "the operator leads")
+        eventually(lambda: len(self.events(awaited)) > before or self._gone(), 30, f"the operator says: {awaited}")
         assert not self._gone(), self.log.read_text()
 
     def _gone(self) -> bool:
         return self._process is not None and self._process.poll() is not None
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
