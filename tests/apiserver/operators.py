@@ -78,6 +78,14 @@ class Operator:
             self._process.wait()
             self._process = None
 
+    def end(self) -> None:
+        """SIGTERM if it runs, so that the next one need not wait for the Lease; SIGKILL if that does not end it."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+        self.kill()
+
     def events(self, name: str) -> list[Object]:
         """Log lines of one event."""
         found = []
@@ -95,7 +103,7 @@ def process(kubeconfig: Path, log: Path) -> Iterator[Operator]:
     found = Operator(kubeconfig, log)
     found.log.touch()
     yield found
-    found.kill()
+    found.end()
     text = found.log.read_text()
     print(text)
     assert "Traceback" not in text, text
