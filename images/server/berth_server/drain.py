@@ -1,9 +1,12 @@
-"""When a terminating server may go: decided from what is in flight and who connects.
+"""When a terminating server may go: decided from what is in flight and who is connected.
 
     readiness dropped        5 s                  last new connection   2 s
-    ├────────────────────────┤ at least this long ├────────────────────┤ and this long, and nothing in flight
-                             endpoint slices and proxies forget the pod   → drained
+    ├────────────────────────┤ at least this long ├────────────────────┤ and this long, nothing in flight, nobody
+                             endpoint slices and proxies forget the pod  connected → drained
 
+Nobody connected: vLLM answers requests with an error from its SIGTERM on, also those on connections it has kept, and
+its metrics do not count a request whose body still comes, or whose answer is still being sent. The plugin ends the
+connections (closing.py).
 The engine not loaded, hung or dead: drained at once. At most drain-seconds in any case.
 """
 
@@ -23,6 +26,8 @@ QUIET_SECONDS = 2.0
 SAMPLE_SECONDS = 0.5
 SERVING = "serving"
 _LISTEN = "0A"
+# FIN_WAIT2, TIME_WAIT, CLOSE: the other end has all that was sent, and can send no request.
+_ENDED = ("05", "06", "07")
 _LOOPBACK6 = ("0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F")  # ::1 and ::ffff:127.0.0.1
 
 Peer = tuple[str, int]
@@ -33,13 +38,14 @@ class Sample:
     """What was seen at one moment.
 
     engine: SERVING, or why waiting is pointless. in_flight: requests running or waiting; None when unknown.
-    peers: remote ends of every connection to vLLM's port, those just closed included.
+    peers: remote ends of every connection to vLLM's port, those just closed included.  open: how many are not closed.
     """
 
     at: float
     engine: str
     in_flight: float | None = None
     peers: frozenset[Peer] = frozenset()
+    open: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ def after(drain: Drain, sample: Sample) -> Drain:
     if sample.at - seen.started_at >= seen.limit_seconds:
         return replace(seen, ended=f"the limit of {seen.limit_seconds:.0f} s is reached")
     quiet = sample.at - seen.started_at >= LEAST_SECONDS and sample.at - connected_at >= QUIET_SECONDS
-    if quiet and sample.in_flight == 0:
-        return replace(seen, ended="nothing is in flight and nobody connects")
+    if quiet and sample.in_flight == 0 and sample.open == 0:
+        return replace(seen, ended="nothing is in flight and nobody is connected")
     return seen
 
 
@@ -83,12 +89,13 @@ def engine_state(snapshot: Snapshot, running: bool, now: float) -> str:
     return SERVING
 
 
-def peers(tables: Iterable[str], port: int, own_ports: Collection[int]) -> frozenset[Peer]:
-    """Remote ends of the connections to local `port` in /proc/net/tcp and tcp6, without the launcher's own.
+def connections(tables: Iterable[str], port: int, own_ports: Collection[int]) -> tuple[frozenset[Peer], int]:
+    """The connections to local `port` in /proc/net/tcp and tcp6 but the launcher's own: remote ends, how many are open.
 
-    Closed ones count too while the kernel lists them (TIME_WAIT): a short request may begin and end between two looks.
+    The remote ends of closed ones count too while the kernel lists them (TIME_WAIT): a short request may begin and
+    end between two looks.
     """
-    found = set()
+    found, still_open = set(), 0
     for table in tables:
         for line in table.splitlines()[1:]:
             fields = line.split()
@@ -96,9 +103,11 @@ def peers(tables: Iterable[str], port: int, own_ports: Collection[int]) -> froze
             if int(fields[1].rpartition(":")[2], 16) != port or fields[3] == _LISTEN:
                 continue
             peer = (address, int(remote_port, 16))
-            if not (peer[1] in own_ports and _is_loopback(address)):
-                found.add(peer)
-    return frozenset(found)
+            if peer[1] in own_ports and _is_loopback(address):
+                continue
+            found.add(peer)
+            still_open += fields[3] not in _ENDED
+    return frozenset(found), still_open
 
 
 def _is_loopback(address: str) -> bool:

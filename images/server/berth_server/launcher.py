@@ -236,8 +236,8 @@ class Launcher:
         in_flight: float | None = None
         with contextlib.suppress(OSError, http.client.HTTPException):
             in_flight = await self._ask(self._client.in_flight)
-        peers = drain.peers(drain.read_tables(), self._planned.port, self._client.local_ports)
-        return drain.Sample(time.monotonic(), state, in_flight, peers)
+        peers, still_open = drain.connections(drain.read_tables(), self._planned.port, self._client.local_ports)
+        return drain.Sample(time.monotonic(), state, in_flight, peers, still_open)
 
     # Small things
 

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import os
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import berth_server
-from berth_server import protocol
+from berth_server.closing import CloseWhileDraining, close_idle
 
 APIS = ("OpenAI",)
 """The completion APIs this server speaks. OpenAI's is vLLM's own."""
 
 # The launcher asks these every second.
 _POLLED = ("/health", "/metrics", "/berth/info")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
-
-
-class CloseWhileDraining:
-    """Says `Connection: close` on every response while draining.
-
-    Clients with pooled connections would go on using them until the process is gone, and lose requests then.
-    """
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-        self._flag = protocol.draining_flag(protocol.runtime_directory())
-
-    def _draining(self) -> bool:
-        # One stat per response; a flag in memory would miss vLLM's other API server processes.
-        return os.path.exists(self._flag)
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._draining():
-                headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"connection"]
-                message["headers"] = [*headers, (b"connection", b"close")]
-            await send(message)
-
-        await self._app(scope, receive, send_closing)
 
 
 def not_our_polling(record: logging.LogRecord) -> bool:
@@ -68,6 +34,7 @@ class BerthPlugin:
     def __init__(self) -> None:
         self._app: Any = None
         self._info: dict[str, Any] = {}
+        self._closing: asyncio.Task[None] | None = None
 
     def attach_router(self, app: Any) -> None:
         """Adds GET /berth/info."""
@@ -90,3 +57,4 @@ class BerthPlugin:
             # Some releases of vLLM have built the stack by now, and Starlette then takes no more.
             self._app.middleware_stack = CloseWhileDraining(self._app.middleware_stack)
         logging.getLogger("uvicorn.access").addFilter(not_our_polling)
+        self._closing = asyncio.create_task(close_idle(state))

@@ -32,6 +32,9 @@ ENV = {
     "DO_NOT_TRACK": "1",
     # The launcher judges a start by its progress; vLLM's own deadline of 600 s would end a slow but healthy one.
     "VLLM_ENGINE_READY_TIMEOUT_S": "3600",
+    # vLLM's own 5 s close connections under clients that use them again just then. The client or the load balancer
+    # should end an idle one; of the common ones Google's waits longest, 600 s.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "620",
 }
 
 

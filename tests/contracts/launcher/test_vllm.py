@@ -77,6 +77,11 @@ def living(pids: list[int]) -> list[int]:
     return [pid for pid in pids if lives(pid)]
 
 
+def pooled(launched: Launched) -> contextlib.closing[http.client.HTTPConnection]:
+    """A connection that a client keeps."""
+    return contextlib.closing(http.client.HTTPConnection("127.0.0.1", launched.port, timeout=60))
+
+
 def stream(launched: Launched, started: threading.Event) -> dict[str, Any]:
     """A streamed completion on a pooled connection: how it ended, and what the response said of the connection."""
     connection = http.client.HTTPConnection("127.0.0.1", launched.port, timeout=120)
@@ -93,8 +98,11 @@ def stream(launched: Launched, started: threading.Event) -> dict[str, Any]:
 
 
 def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
-    with launch(env={"HF_TOKEN": "hf_secret", "VLLM_API_KEY": KEY}) as launched:
+    env = {"HF_TOKEN": "hf_secret", "VLLM_API_KEY": KEY, "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "620"}
+    with launch(env=env) as launched, pooled(launched) as unused:
         launched.until_ready(START_SECONDS)
+        unused.request("GET", "/v1/models")
+        assert unused.getresponse().read()
         answer = launched.get("/berth/info", launched.port)
         assert answer is not None
         info = json.loads(answer[1])
@@ -122,7 +130,8 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
         # A refusal made by vLLM's outermost middleware closes too.
         assert (refusal().status, refusal().getheader("connection")) == (401, "close")
         output, _ = drain.communicate(timeout=120)
-        assert "nothing is in flight" in output
+        assert "nothing is in flight and nobody is connected" in output
+        assert unused.sock.recv(1) == b"", "a connection that nobody used was left to vLLM's end"
         client.join(5)
         assert not client.is_alive(), "the drain ended before the stream"
         assert result == {"done": b"[DONE]", "reason": "length", "tokens": result["tokens"]}

@@ -21,19 +21,19 @@ def run(samples: list[Sample], limit: float = 120.0) -> tuple[float | None, str 
 
 
 def every_half_second(
-    until: float, in_flight: float | None = 0.0, peers: frozenset[drain.Peer] = frozenset()
+    until: float, in_flight: float | None = 0.0, peers: frozenset[drain.Peer] = frozenset(), still_open: int = 0
 ) -> list[Sample]:
-    return [Sample(T0 + step / 2, SERVING, in_flight, peers) for step in range(int(until * 2) + 1)]
+    return [Sample(T0 + step / 2, SERVING, in_flight, peers, still_open) for step in range(int(until * 2) + 1)]
 
 
 def test_an_idle_server_leaves_after_the_least_time() -> None:
-    assert run(every_half_second(10)) == (5.0, "nothing is in flight and nobody connects")
+    assert run(every_half_second(10)) == (5.0, "nothing is in flight and nobody is connected")
 
 
 def test_a_request_in_flight_holds_it() -> None:
     busy = [Sample(T0 + step / 2, SERVING, 1.0) for step in range(40)]
     assert run(busy) == (None, None)
-    assert run([*busy, Sample(T0 + 20, SERVING, 0.0)]) == (20.0, "nothing is in flight and nobody connects")
+    assert run([*busy, Sample(T0 + 20, SERVING, 0.0)]) == (20.0, "nothing is in flight and nobody is connected")
 
 
 def test_unknown_is_not_idle() -> None:
@@ -50,6 +50,13 @@ def test_connections_that_were_there_before_are_not_new() -> None:
     assert run(every_half_second(10, peers=frozenset({A, B})))[0] == 5.0
 
 
+def test_an_open_connection_holds_it_though_nothing_is_in_flight() -> None:
+    connected = every_half_second(20, peers=frozenset({A}), still_open=1)
+    assert run(connected) == (None, None)
+    closed = Sample(T0 + 20.5, SERVING, 0.0, frozenset({A}))
+    assert run([*connected, closed]) == (20.5, "nothing is in flight and nobody is connected")
+
+
 def test_steady_arrivals_hold_it_until_the_limit() -> None:
     arrivals = [Sample(T0 + step, SERVING, 0.0, frozenset({("0A00000A", step)})) for step in range(200)]
     assert run(arrivals, limit=60) == (60.0, "the limit of 60 s is reached")
@@ -62,21 +69,28 @@ def test_an_engine_that_cannot_finish_anything_ends_it_at_once() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.floats(0, 5), st.one_of(st.none(), st.floats(0, 3)), st.frozensets(st.sampled_from([A, B]))),
+        st.tuples(
+            st.floats(0, 5),
+            st.one_of(st.none(), st.floats(0, 3)),
+            st.frozensets(st.sampled_from([A, B])),
+            st.integers(0, 2),
+        ),
         max_size=60,
     )
 )
-def test_never_early_and_never_past_the_limit(steps: list[tuple[float, float | None, frozenset[drain.Peer]]]) -> None:
+def test_never_early_and_never_past_the_limit(
+    steps: list[tuple[float, float | None, frozenset[drain.Peer], int]],
+) -> None:
     at, samples = T0, []
-    for pause, in_flight, peers in steps:
+    for pause, in_flight, peers, still_open in steps:
         at += pause
-        samples.append(Sample(at, SERVING, in_flight, peers))
+        samples.append(Sample(at, SERVING, in_flight, peers, still_open))
     ended, why = run(samples, limit=30)
     if ended is None:
         assert at - T0 < 30
     elif ended < 30:
         assert ended >= drain.LEAST_SECONDS
-        assert why == "nothing is in flight and nobody connects"
+        assert why == "nothing is in flight and nobody is connected"
 
 
 def test_state_of_the_engine() -> None:
@@ -104,8 +118,9 @@ TCP6 = """  sl  local_address                         remote_address            
 """
 
 
-def test_peers_are_the_remote_ends_at_the_servers_port_but_not_the_launchers_own() -> None:
+def test_connections_are_those_at_the_servers_port_but_not_the_launchers_own() -> None:
     own = {0xD431}
-    assert drain.peers([TCP], 8000, own) == {("0B00000A", 0x9C40), ("0C00000A", 0x9C41), ("0100007F", 0xD432)}
-    assert drain.peers([TCP6], 8000, own) == {("B80D0120000000000000000002000000", 0xD431)}
-    assert drain.peers([TCP, TCP6], 8002, own) == frozenset()
+    seen = {("0B00000A", 0x9C40), ("0C00000A", 0x9C41), ("0100007F", 0xD432)}
+    assert drain.connections([TCP], 8000, own) == (seen, 2), "the second is only in TIME_WAIT"
+    assert drain.connections([TCP6], 8000, own) == ({("B80D0120000000000000000002000000", 0xD431)}, 1)
+    assert drain.connections([TCP, TCP6], 8002, own) == (frozenset(), 0)

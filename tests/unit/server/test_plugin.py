@@ -1,44 +1,10 @@
 """The plugin's middleware and log filter, without vLLM."""
 
 import logging
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from berth_server import plugin
-
-
-async def respond(scope: Any, receive: Any, send: Any) -> None:
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"Connection", b"keep-alive"), (b"x", b"y")]}
-    )
-    await send({"type": "http.response.body", "body": b"z"})
-
-
-async def sent(app: plugin.Application, kind: str = "http") -> list[Any]:
-    messages: list[Any] = []
-
-    async def send(message: Any) -> None:
-        messages.append(message)
-
-    async def receive() -> Any:
-        raise AssertionError("nothing to receive")
-
-    await app({"type": kind}, receive, send)
-    return messages
-
-
-async def test_closes_connections_only_while_the_flag_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("berth_server.protocol.runtime_directory", lambda: str(tmp_path))
-    app = plugin.CloseWhileDraining(respond)
-    before = await sent(app)
-    assert before[0]["headers"] == [(b"Connection", b"keep-alive"), (b"x", b"y")]
-    (tmp_path / "draining").touch()
-    during = await sent(app)
-    assert during[0]["headers"] == [(b"x", b"y"), (b"connection", b"close")]
-    assert during[1] == before[1]
-    assert (await sent(app, kind="websocket"))[0]["headers"] == [(b"Connection", b"keep-alive"), (b"x", b"y")]
 
 
 @pytest.mark.parametrize(
