@@ -68,6 +68,7 @@ class NotLeading(Exception):
 
 # An apply with a field that the kind does not have comes back as a plain 500 with one of these texts.
 _TYPED_PATCH = ("failed to create typed patch object", "field not declared in schema")
+_SEVERAL = "errors:\n"
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: Invalid,
@@ -82,7 +83,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 def api_error(status: int, body: Any, retry_after: str | None = None) -> ApiError:
     """The typed error for an answer: HTTP status, decoded `Status` object or text, Retry-After header."""
-    message = str(body.get("message", body)) if isinstance(body, dict) else str(body)
+    message = _message(body) if isinstance(body, dict) else str(body)
     delay = float(retry_after) if retry_after and retry_after.isdigit() else None
     if status == 403:
         causes = (body.get("details") or {}).get("causes") or [] if isinstance(body, dict) else []
@@ -94,3 +95,19 @@ def api_error(status: int, body: Any, retry_after: str | None = None) -> ApiErro
         return Invalid(status, message, delay)
     kind = _BY_STATUS.get(status, Busy if status >= 500 else ApiError)
     return kind(status, message, delay)
+
+
+def _message(status: dict[str, Any]) -> str:
+    """The API server's text. Of several causes it tells them in any order, each time in another: here always in one.
+
+    Status holds the message, and is written whenever it changes.
+    """
+    message = str(status.get("message", status))
+    if _SEVERAL in message:  # of a typed patch, one a line
+        head, _, lines = message.partition(_SEVERAL)
+        return head + _SEVERAL + "\n".join(sorted(lines.splitlines()))
+    causes = (status.get("details") or {}).get("causes") or []
+    if len(causes) > 1 and " is invalid: [" in message:
+        told = {f"{cause.get('field')}: {cause.get('message')}" for cause in causes}
+        return f"{message.partition('[')[0]}[{', '.join(sorted(told))}]"
+    return message

@@ -82,6 +82,26 @@ def test_the_message_is_the_api_server_s_own() -> None:
     assert str(errors.api_error(404, _status("no such thing"))) == "404: no such thing"
 
 
+TYPED = "failed to create typed patch object (a/b; apps/v1, Kind=Deployment): errors:\n"
+
+
+def _invalid(*fields: str) -> dict[str, Any]:
+    causes = [{"reason": "FieldValueInvalid", "message": "Invalid value: 1", "field": field} for field in fields]
+    told = ", ".join(f"{field}: Invalid value: 1" for field in fields)
+    return _status(f'Service "demo" is invalid: [{told}]', causes=causes)
+
+
+def test_several_causes_are_told_in_one_order_whatever_the_answer() -> None:
+    """Recorded from kube-apiserver 1.34: it goes through maps of Go, whose order is random."""
+    assert (
+        errors.api_error(422, _invalid("b", "a")).message
+        == 'Service "demo" is invalid: [a: Invalid value: 1, b: Invalid value: 1]'
+    )
+    assert errors.api_error(422, _invalid("a", "b")).message == errors.api_error(422, _invalid("b", "a")).message
+    found = errors.api_error(500, _status(f"{TYPED}  .spec.b: expected map\n  .spec.a: expected map"))
+    assert found.message == f"{TYPED}  .spec.a: expected map\n  .spec.b: expected map"
+
+
 @pytest.mark.parametrize(
     ("header", "expect"), [(None, None), ("", None), ("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
 )
