@@ -15,6 +15,7 @@ from typing import Any
 
 import kopf
 import structlog
+from kopf._cogs.clients.errors import APIError
 from kopf._core.engines.peering import Identity
 
 from berth.api import names
@@ -137,6 +138,16 @@ class EndpointWatch:
                     stop_flag=self._stop,
                 )
             except Exception as error:
-                log.warning("watch_ended", resource=ENDPOINTS.plural, error=repr(error), again_in_seconds=AGAIN_SECONDS)
+                log.warning(
+                    "watch_ended", resource=ENDPOINTS.plural, error=_told(error), again_in_seconds=AGAIN_SECONDS
+                )
             if not self._stop.is_set():
                 await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, kopf.LoginError):
+        return "401: the API server refuses our credentials; they are read again"
+    if isinstance(error, APIError):
+        return f"{error.status}: {error.message or error}"
+    return repr(error)

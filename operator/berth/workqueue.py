@@ -23,11 +23,12 @@ class WorkQueue:
         self._busy: set[Key] = set()
         self._failures: Counter[Key] = Counter()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._held: set[Key] = set()
         self._jitter = jitter
 
     def add(self, key: Key) -> None:
-        """Want a pass of `key` now."""
-        if key in self._dirty:
+        """Want a pass of `key` now, or when the API server will hear of it again."""
+        if key in self._dirty or key in self._held:
             return
         self._dirty.add(key)
         if key not in self._busy:
@@ -35,6 +36,8 @@ class WorkQueue:
 
     def add_after(self, key: Key, delay_seconds: float) -> None:
         """Want a pass of `key` in a while; of several wishes the soonest counts."""
+        if key in self._held:
+            return
         loop = asyncio.get_running_loop()
         old = self._timers.get(key)
         due = loop.time() + delay_seconds
@@ -46,6 +49,7 @@ class WorkQueue:
 
     def _fire(self, key: Key) -> None:
         self._timers.pop(key, None)
+        self._held.discard(key)
         self.add(key)
 
     async def get(self) -> Key:
@@ -64,11 +68,21 @@ class WorkQueue:
             self._ready.put_nowait(key)
 
     def retry(self, key: Key, at_least_seconds: float = 0.0) -> float:
-        """The pass failed: want another after a growing delay, which is returned."""
+        """The pass failed: want another after a growing delay, which is returned.
+
+        at_least_seconds: the API server's own wish (Retry-After). No event shortens that.
+        """
         self._failures[key] += 1
         growing: float = FIRST_DELAY_SECONDS * 2 ** min(self._failures[key] - 1, 16)
         delay = max(min(growing, MAX_DELAY_SECONDS) * self._jitter(), at_least_seconds)
-        self.add_after(key, delay)
+        if at_least_seconds:
+            self._dirty.discard(key)
+            if timer := self._timers.pop(key, None):
+                timer.cancel()
+            self.add_after(key, delay)
+            self._held.add(key)
+        else:
+            self.add_after(key, delay)
         return delay
 
     def forget(self, key: Key) -> None:

@@ -38,20 +38,23 @@ class Reflector:
         """Follow the changes after the list of this resourceVersion, for ever."""
         failures = 0
         while True:
+            failures += 1  # until it is heard of: a stream that ends at once must not be asked for at once again
+            wish = 0.0
             try:
                 version = version or await self._list()
-                failures += 1  # until it is heard of: a stream that ends at once must not be asked for at once again
                 async for event in self._client.watch(self._resource, version, self._resource.selector):
                     version = self._take(event)
                     failures = 0
             except errors.Unreachable as error:
                 self._tell(error, failures)
             except errors.ApiError as error:
-                # Expired, or the kind was away: what happened meanwhile is only in a new list.
-                version = ""
+                wish = error.retry_after_seconds or 0.0
+                if not isinstance(error, errors.Busy | errors.Unauthorized):
+                    # Expired, or the kind was away: what happened meanwhile is only in a new list.
+                    version = ""
                 self._tell(error, failures)
             delay = min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 10), MAX_DELAY_SECONDS) if failures else 0.0
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(max(delay * random.uniform(0.8, 1.2), wish))  # noqa: S311
 
     def _tell(self, error: Exception, failures: int) -> None:
         if failures in (3, 30):
@@ -64,10 +67,11 @@ class Reflector:
         return version
 
     def _take(self, event: Object) -> str:
-        """Take in one event; returns the resourceVersion to go on from. Raises Gone and others for an error event."""
+        """Take in one event; returns the resourceVersion to go on from. Raises ApiError for an error event."""
         kind, obj = event["type"], event["object"]
         if kind == "ERROR":
-            raise errors.api_error(int(obj.get("code") or 500), obj)
+            # Whatever its code, this version is not to be had again: not Busy, which would ask for it once more.
+            raise errors.ApiError(int(obj.get("code") or 500), str(obj.get("message", obj)))
         if kind != "BOOKMARK":
             take(self._cache, self._resource, kind, obj, self._wake)
         return str(obj["metadata"]["resourceVersion"])

@@ -1,9 +1,29 @@
 """Structured logs on standard error: an event in the past tense and key-values, `endpoint` bound once per pass."""
 
 import logging
+import re
 import sys
 
+import aiohttp
+import kopf
 import structlog
+from kopf._cogs.clients.errors import APIError
+
+# What the API server and the network do to kopf. Its watch ends with them, and that is told in one line of ours.
+_EXPECTED = (APIError, kopf.LoginError, aiohttp.ClientError, TimeoutError)
+_ATTEMPT = re.compile(r"Request attempt #(\d+)\S* failed")
+
+
+def worth_telling(record: logging.LogRecord) -> bool:
+    """False for tracebacks of kopf about an outage, and for all but attempts 1, 2, 4, 8 … of one request of it."""
+    message = record.getMessage()
+    if not record.name.startswith("kopf") and not (record.name == "asyncio" and "/kopf/" in message):
+        return True
+    if record.exc_info and isinstance(record.exc_info[1], _EXPECTED):
+        return False
+    if attempt := _ATTEMPT.match(message):
+        return int(attempt[1]).bit_count() == 1
+    return True
 
 
 def configure(level: str, form: str) -> None:
@@ -33,6 +53,7 @@ def configure(level: str, form: str) -> None:
             ],
         )
     )
+    handler.addFilter(worth_telling)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

@@ -229,6 +229,28 @@ def test_the_api_server_s_wish_is_the_least_delay() -> None:
     run(main())
 
 
+def test_nothing_shortens_the_api_server_s_wish() -> None:
+    async def main() -> None:
+        found = queue()
+        found.add_after(A, 2.0)
+        found.add(A)
+        assert await found.get() == A
+        found.add(A)  # an event during the pass
+        found.retry(A, at_least_seconds=7.0)
+        found.done(A)
+        found.add(A)  # and one after it
+        found.add_after(A, 1.0)
+        assert await empty(found)
+        assert await found.get() == A
+        assert asyncio.get_running_loop().time() == 7.0
+        found.done(A)
+        found.add(A)
+        assert await found.get() == A  # over: events count again
+        assert asyncio.get_running_loop().time() == 7.0
+
+    run(main())
+
+
 def test_the_jitter_spreads_retries() -> None:
     async def main() -> None:
         factors: Iterator[float] = iter([0.8, 1.2])
@@ -239,7 +261,8 @@ def test_the_jitter_spreads_retries() -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "after", "retry", "get", "done"]), st.sampled_from([A, B])), max_size=40
+    st.tuples(st.sampled_from(["add", "after", "retry", "refused", "get", "done"]), st.sampled_from([A, B])),
+    max_size=40,
 )
 
 
@@ -255,6 +278,12 @@ def test_no_key_is_lost_and_none_is_worked_on_twice_at_once(steps: list[tuple[st
                     assert got not in busy
                     busy.add(got)
                     wanted.discard(got)
+            elif step == "refused":
+                if key in busy:
+                    found.retry(key, at_least_seconds=5.0)
+                    wanted.add(key)
+                    busy.remove(key)
+                    found.done(key)
             elif step == "done":
                 if key in busy:
                     busy.remove(key)
