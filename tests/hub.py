@@ -1,8 +1,9 @@
 """A local server that speaks the Hugging Face hub's protocol, for `hf://` without the internet.
 
 Enough for `huggingface_hub.snapshot_download`: model info, tree, resolve with redirects for large files, ranges,
-revisions, tokens, gated and private repositories, with the hub's own status codes and X-Error-* headers. It serves
-directories `<root>/<org>/<name>`. Faults are settable, so that a test can cut a transfer or damage a file.
+revisions, tokens, gated and private repositories, with the hub's own status codes and X-Error-* headers, over TLS if
+wanted. It serves directories `<root>/<org>/<name>`. Faults are settable, so that a test can cut or slow a transfer or
+damage a file.
 
     python tests/hub.py --directory DIR [--address 0.0.0.0] [--port 8080] [--token T] [--gated org/name]…
 """
@@ -13,7 +14,9 @@ import argparse
 import contextlib
 import hashlib
 import json
+import ssl
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".gguf")
 """Files of these kinds lie in the large-file store: the hub redirects to it and names their SHA-256."""
+_STEP_BYTES = 1 << 18
 
 
 @dataclass
@@ -38,13 +42,26 @@ class Faults:
     hold: str = ""
     """Send only `cut_bytes` of this path, and the rest once `go_on` is set."""
     go_on: threading.Event = field(default_factory=threading.Event)
+    bytes_per_second: int = 0
+    """Send no file faster than this; 0 for no limit."""
+    no_sizes: bool = False
+    """Name no sizes and checksums in the list of a repository's files, as some mirrors."""
+    together: threading.Barrier | None = None
+    """Hold each large file back until so many are asked for at the same time; a broken barrier holds none back."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Quiet: clients that go away, or do not trust the certificate, are what tests are about."""
 
 
 class Hub:
     """A running hub; a context manager. `url` is what HF_ENDPOINT wants.
 
     token: the one valid token. gated: repositories it has no access to, unless they are in `granted`.
-    private: repositories that are invisible without it.
+    private: repositories that are invisible without it. certificate: of the TLS server, and its key; None for HTTP.
     """
 
     def __init__(
@@ -56,6 +73,7 @@ class Hub:
         private: Iterable[str] = (),
         address: str = "127.0.0.1",
         port: int = 0,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.root = root
         self.token = token
@@ -64,14 +82,19 @@ class Hub:
         self.requests: list[str] = []
         self.sent_bytes = 0
         handler = type("Handler", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer((address, port), handler)
+        self.server = _Server((address, port), handler)
         # Large files come from another host: clients take a redirect to the same one for a renamed repository.
-        self.store = ThreadingHTTPServer((address, 0), handler)
-        self.server.daemon_threads = self.store.daemon_threads = True
+        self.store = _Server((address, 0), handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*certificate)
+            for server in (self.server, self.store):
+                server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def url(self) -> str:
-        return f"http://{self.server.server_address[0]!s}:{self.server.server_address[1]}"
+        return f"{self.scheme}://{self.server.server_address[0]!s}:{self.server.server_address[1]}"
 
     def __enter__(self) -> Self:
         for server in (self.server, self.store):
@@ -181,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _sibling(self, name: str, path: Path) -> dict[str, Any]:
+        if self.hub.faults.no_sizes:
+            return {"rfilename": name}
         size = path.stat().st_size
         entry: dict[str, Any] = {"rfilename": name, "size": size, "blobId": _blob(path)}
         if name.endswith(LARGE):
@@ -208,7 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name.endswith(LARGE):
             self.send_response(302)
             host = self.headers["Host"].partition(":")[0]
-            self.send_header("Location", f"http://{host}:{self.hub.store.server_address[1]}/large/{repo}/{name}")
+            self.send_header(
+                "Location", f"{self.hub.scheme}://{host}:{self.hub.store.server_address[1]}/large/{repo}/{name}"
+            )
             self.send_header("X-Repo-Commit", commit)
             self.send_header("X-Linked-Size", str(path.stat().st_size))
             self.send_header("X-Linked-Etag", f'"{_sha256(path)}"')
@@ -240,11 +267,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         if name == faults.hold:
             self.wfile.write(part[: faults.cut_bytes])
+            self.hub.sent_bytes += faults.cut_bytes
             faults.go_on.wait(60)
             part = part[faults.cut_bytes :]
-        self.hub.sent_bytes += len(part)
+        if faults.together and name.endswith(LARGE):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                faults.together.wait(30)
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(part)
+            for begin in range(0, len(part), _STEP_BYTES):
+                step = part[begin : begin + _STEP_BYTES]
+                if faults.bytes_per_second:
+                    time.sleep(len(step) / faults.bytes_per_second)
+                self.wfile.write(step)
+                self.hub.sent_bytes += len(step)
 
     def _json(self, value: Any, body: bool) -> None:
         payload = json.dumps(value).encode()

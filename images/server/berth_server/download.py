@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from berth_server import diagnose, hub, protocol, weights
+from berth_server import diagnose, hub_errors, progress, protocol, weights
 from berth_server.processes import Child, Output
 from berth_server.protocol import Failure
 from berth_server.status import Status
@@ -35,9 +36,8 @@ async def download(
     status.phase(protocol.DOWNLOADING)
     done = await asyncio.to_thread(weights.read_marker, path)
     if done:
-        size = sum(done["files"].values())
-        status.update(bytes_done=size, bytes_total=size)
-        status.say(f"{path} is complete: commit {done['commit']}, {size} bytes")
+        _complete(done, status)
+        status.say(f"{path} is complete: commit {done['commit']}, {status.snapshot.bytes_total} bytes")
         return
     report: dict[str, Any] = {}
     loop = asyncio.get_running_loop()
@@ -53,32 +53,45 @@ async def download(
     # The reader hands lines to this loop in order: this one comes back after them all.
     await asyncio.to_thread(out.wait, 2.0)
     if "error" in report:
-        raise hub.failure(report["error"], source, revision, secret)
+        raise hub_errors.failure(report["error"], source, revision, secret)
     if "done" not in report:
         last = diagnose.root_cause(list(err.lines)) or "it left no error"
         raise Failure("DownloadFailed", f"The download of {source} ended with exit code {code}: {last}")
-    status.update(bytes_done=status.snapshot.bytes_total, message="")
+    done = await asyncio.to_thread(weights.read_marker, path)
+    if done is None:
+        raise Failure("DownloadFailed", f"The files of {source} were there and are gone from {path} again.")
+    _complete(done, status)
+
+
+def _complete(marker: Mapping[str, Any], status: Status) -> None:
+    size = sum(marker["files"].values())
+    status.update(bytes_done=size, bytes_total=size, revision=marker["commit"], bytes_per_second=None, message="")
 
 
 def _read_line(line: str, report: dict[str, Any], status: Status) -> None:
     with contextlib.suppress(ValueError):
         said = json.loads(line)
         report.update(said)
-        if "total" in said:
-            status.update(bytes_total=said["total"])
-            status.say(f"downloading commit {said['commit']}, {said['total']} bytes")
-        if "message" in said:
-            status.update(message=said["message"])
-            status.say(said["message"])
+        if "total" in said and said["commit"] != status.snapshot.revision:
+            status.update(bytes_total=said["total"], revision=said["commit"])
+            status.say(f"downloading commit {said['commit']}, {said['total'] or 'unknown'} bytes")
+        message = said.get("message", "")
+        if message and message != status.snapshot.message:
+            status.say(message)
+        status.update(message=message)
 
 
 async def _measure(path: str, status: Status) -> None:
     """Looks at the disk, which is right for every release of the hub's library and for another pod's download too."""
     logged_at = time.monotonic()
+    samples: deque[tuple[float, int]] = deque()
     while True:
         size = await asyncio.to_thread(weights.bytes_on_disk, path)
         total = status.snapshot.bytes_total
-        status.update(bytes_done=min(size, total or size))
+        samples.append((time.monotonic(), size))
+        while samples[-1][0] - samples[0][0] > progress.RATE_SECONDS:
+            samples.popleft()
+        status.update(bytes_done=min(size, total or size), bytes_per_second=progress.rate(samples))
         if total and time.monotonic() - logged_at >= LOG_SECONDS:
             logged_at = time.monotonic()
             status.say(f"downloaded {size / 2**30:.1f} of {total / 2**30:.1f} GiB")

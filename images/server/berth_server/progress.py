@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,10 @@ PROGRESS_CPU_SECONDS = 5.0
 # A long prefill can keep vLLM's API loop from answering for some seconds: not a reason to leave the Service.
 UNANSWERED_READY_SECONDS = 20.0
 UNANSWERED_ALIVE_SECONDS = 60.0
+
+# A download comes in steps: the hub's library writes 10 MB at a time.
+RATE_SECONDS = 30.0
+LEAST_RATE_SECONDS = 3.0
 
 # vLLM's own lines (0.26 to 0.32), in the order in which they come. The engine's processes write side by side,
 # so a phase never goes back.
@@ -48,6 +53,9 @@ class Snapshot:
     message: str = ""
     bytes_done: int | None = None
     bytes_total: int | None = None
+    bytes_per_second: float | None = None
+    revision: str | None = None
+    """Commit of the weights."""
     engine_version: str | None = None
     proven: bool = False
     draining: bool = False
@@ -80,6 +88,19 @@ def with_effort(snapshot: Snapshot, effort: Effort, now: float) -> Snapshot:
     ):
         return replace(snapshot, effort=effort, progressed_at=now)
     return snapshot
+
+
+def rate(samples: Sequence[tuple[float, int]]) -> float | None:
+    """Bytes per second over samples of (monotonic seconds, bytes), oldest first; None while they say too little."""
+    (since, before), (now, after) = samples[0], samples[-1]
+    # Fewer bytes than before: a file that was damaged or cannot be resumed has been removed.
+    return max(0, after - before) / (now - since) if now - since >= LEAST_RATE_SECONDS else None
+
+
+def _seconds_left(snapshot: Snapshot) -> float | None:
+    if not snapshot.bytes_per_second or snapshot.bytes_total is None or snapshot.bytes_done is None:
+        return None
+    return round((snapshot.bytes_total - snapshot.bytes_done) / snapshot.bytes_per_second, 1)
 
 
 def alive(snapshot: Snapshot, now: float) -> tuple[bool, str]:
@@ -117,6 +138,9 @@ def report(snapshot: Snapshot, now: float) -> dict[str, Any]:
         "phase": snapshot.phase,
         "bytes": snapshot.bytes_done,
         "total": snapshot.bytes_total,
+        "bytes_per_second": None if snapshot.bytes_per_second is None else round(snapshot.bytes_per_second),
+        "seconds_left": _seconds_left(snapshot),
+        "revision": snapshot.revision,
         "seconds": round(now - snapshot.started_at, 1),
         "engine": {"version": snapshot.engine_version},
         "message": snapshot.message,

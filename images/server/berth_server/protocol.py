@@ -1,7 +1,9 @@
 """Version 1 of what the launcher says to the outside: probes, termination message, drain socket.
 
 Probes, GET on port 8001: /livez and /readyz answer 200 or 503 with a line of text that says why;
-/progress answers 200 with `{"v", "phase", "bytes", "total", "seconds", "engine": {"version"}, "message"}`.
+/progress answers 200 with `{"v", "phase", "bytes", "total", "bytes_per_second", "seconds_left", "revision", "seconds",
+"engine": {"version"}, "message"}`; bytes and rate of the download, null when unknown; revision: the weights' commit;
+seconds since the launcher started.
 Termination message, the file /dev/termination-log: one line `{"v", "reason", "message", "suggestion"}`.
 Drain, a unix socket that only the container's user may open: `drain` + newline in, blocks, one line of
 `{"v", "drained": true, "seconds", "why"}` out.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from berth_server.protocol import Failure
@@ -14,7 +15,10 @@ from berth_server.protocol import Failure
 MARKER = ".berth-download.json"
 """Written beside the files once all are checked: {"v", "repo", "commit", "files": {path: bytes}}."""
 
-_UNIQUE_UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.incomplete$")
+# What huggingface_hub keeps below the directory. An unfinished file's name has the SHA-256 of the content it is to
+# have (git's id for a small file); in recent releases also a random part for the attempt.
+_UNFINISHED = re.compile(r"/\.cache/huggingface/.*\.([0-9a-f]{64}|[0-9a-f]{40})(?:\.[0-9a-f]{8})?\.incomplete$")
+_LOCK = re.compile(r"/\.cache/huggingface/.*\.lock$")
 
 # Copies of the same weights for other programs, which vLLM does not read.
 _NEVER = (
@@ -34,11 +38,11 @@ _NEVER = (
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf")
 
 
-def wanted(files: Mapping[str, int]) -> dict[str, int]:
-    """The files of a repository that vLLM needs, of {path: bytes}: weights in one format, safetensors first."""
-    kept = {path: size for path, size in files.items() if not _matches(path, _NEVER)}
+def wanted(paths: Iterable[str]) -> list[str]:
+    """The files of a repository that vLLM needs: weights in one format, safetensors first."""
+    kept = [path for path in paths if not _matches(path, _NEVER)]
     if any("/" not in path and path.endswith(".safetensors") for path in kept):
-        kept = {path: size for path, size in kept.items() if not _matches(path, _OTHER_WEIGHTS)}
+        kept = [path for path in kept if not _matches(path, _OTHER_WEIGHTS)]
     return kept
 
 
@@ -66,8 +70,14 @@ def write_marker(directory: str, repo: str, commit: str, files: Mapping[str, int
     os.replace(path + ".part", path)
 
 
-def missing(directory: str, files: Mapping[str, int]) -> list[str]:
-    """Those of {path: bytes} that are not in the directory with exactly that size."""
+def forget(directory: str) -> None:
+    """Takes the marker away: the next start compares the files with the hub's checksums again."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, MARKER))
+
+
+def missing(directory: str, files: Mapping[str, int | None]) -> list[str]:
+    """Those of {path: bytes} that are not in the directory with exactly that size; None stands for any size."""
 
     def size(path: str) -> int:
         try:
@@ -75,7 +85,7 @@ def missing(directory: str, files: Mapping[str, int]) -> list[str]:
         except OSError:
             return -1
 
-    return [path for path, expected in files.items() if size(path) != expected]
+    return [path for path, expected in files.items() if (found := size(path)) < 0 or expected not in (None, found)]
 
 
 def bytes_on_disk(directory: str) -> int:
@@ -90,16 +100,20 @@ def bytes_on_disk(directory: str) -> int:
     return total
 
 
-def remove_leftovers(directory: str) -> None:
-    """Removes what a killed download left and no later one can use.
+def take_unfinished(directory: str, known: Container[str]) -> dict[str, str]:
+    """Paths of unfinished files by the SHA-256 of what they are to become, the longest of each, for those in `known`.
 
-    Recent releases of huggingface_hub give unfinished files a name of their own in each attempt; older ones have one
-    name a file, and go on with it.
+    Removes all others, and the library's lock files, which outlive their holder where a volume has no other locks.
+    Only the holder of the lease may call it.
     """
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            if _UNIQUE_UNFINISHED.search(name):
-                os.unlink(os.path.join(parent, name))
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(directory) for name in names]
+    unfinished = [(path, found[1]) for path in paths if (found := _UNFINISHED.search(path))]
+    unfinished.sort(key=lambda each: os.path.getsize(each[0]))
+    taken = {checksum: path for path, checksum in unfinished if checksum in known}
+    for path in paths:
+        if (_UNFINISHED.search(path) and path not in taken.values()) or _LOCK.search(path):
+            os.unlink(path)
+    return taken
 
 
 def check_readable(path: str, source: str) -> None:

@@ -3,15 +3,20 @@
 Inputs: small repositories on disk, faults of the hub. Outputs: files, progress, reasons. Nothing of ours is mocked.
 """
 
+import errno
+import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from berth_server import hub as download
-from berth_server import weights
+from berth_server import hub_errors, weights
+from berth_server.lease import Lease
 from berth_server.protocol import Failure
 from tests.hub import Hub
 
@@ -40,10 +45,14 @@ class Fetched:
     slept: list[float]
 
     def failure(self, revision: str = "main", secret: str = "") -> Failure:
-        return download.failure(self.said[-1]["error"], f"hf://{REPO}", revision, secret)
+        return hub_errors.failure(self.said[-1]["error"], f"hf://{REPO}", revision, secret)
 
 
 Fetch = Callable[..., Fetched]
+
+
+def a_lease(model: Path) -> Lease:
+    return Lease(f"{model}.lock", "this-pod", lambda: pytest.fail("the lease was lost"))
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ def fetch(hub: Hub, model: Path) -> Fetch:
         said: list[Mapping[str, Any]] = []
         slept: list[float] = []
         wanted = download.Wanted(repo, revision, str(model), hub.url, token)
-        ok = download.fetch(wanted, said.append, slept.append)
+        ok = download.fetch(wanted, a_lease(model), said.append, slept.append)
         return Fetched(ok, said, slept)
 
     return run
@@ -116,6 +125,75 @@ def test_a_damaged_file_is_found_removed_and_brought_again(hub: Hub, fetch: Fetc
     assert weights.read_marker(str(model)) is None
     hub.faults.damaged.clear()
     assert fetch().ok
+
+
+def test_a_small_file_is_checked_by_its_git_id(hub: Hub, fetch: Fetch, model: Path) -> None:
+    hub.faults.damaged.add("config.json")
+    failure = fetch().failure()
+    assert failure.reason == "WeightsCorrupt"
+    assert "config.json" in failure.message
+    assert not (model / "config.json").exists()
+    hub.faults.damaged.clear()
+    assert fetch().ok
+
+
+def test_files_come_side_by_side(hub: Hub, fetch: Fetch) -> None:
+    for number in range(4):
+        (hub.root / REPO / f"model-{number}.safetensors").write_bytes(b"w" * 1000)
+    # All five are held back until the fifth is asked for; one after the other, the first would wait in vain.
+    hub.faults.together = threading.Barrier(5)
+    assert fetch().ok
+    assert not hub.faults.together.broken
+
+
+def test_a_hub_that_tells_no_sizes(hub: Hub, fetch: Fetch, model: Path) -> None:
+    hub.faults.no_sizes = True
+    fetched = fetch()
+    assert fetched.ok, fetched.said
+    assert {"total": None, "commit": hub.commit(REPO)} in fetched.said
+    marker = weights.read_marker(str(model))
+    assert marker is not None
+    assert marker["files"]["model.safetensors"] == SHARD_BYTES
+
+
+def unfinished(model: Path, content: bytes, done: bytes, attempt: str = ".0123abcd") -> Path:
+    """What a killed download leaves, as huggingface_hub names it."""
+    cache = model / ".cache" / "huggingface" / "download"
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"oRhD4zyLJpeLxTPPUXRzg4OmMqE=.{hashlib.sha256(content).hexdigest()}{attempt}.incomplete"
+    path.write_bytes(done)
+    return path
+
+
+@pytest.mark.parametrize("attempt", [".0123abcd", ""], ids=["recent", "old"])
+def test_an_unfinished_file_is_finished(hub: Hub, fetch: Fetch, model: Path, attempt: str) -> None:
+    content = (hub.root / REPO / "model.safetensors").read_bytes()
+    unfinished(model, content, content[:2_000_000], attempt)
+    assert fetch().ok
+    assert (model / "model.safetensors").read_bytes() == content
+    assert hub.sent_bytes < SHARD_BYTES - 2_000_000 + 1000
+    assert list(model.rglob("*.incomplete")) == []
+
+
+def test_an_unfinished_file_with_other_bytes_is_found_and_brought_again(hub: Hub, fetch: Fetch, model: Path) -> None:
+    content = (hub.root / REPO / "model.safetensors").read_bytes()
+    unfinished(model, content, b"x" * 2_000_000)
+    # The library itself notices before we do, as it compares what it finds with the hub's checksum.
+    assert fetch().ok
+    assert (model / "model.safetensors").read_bytes() == content
+
+
+def test_an_unfinished_file_that_is_too_long_is_brought_again(hub: Hub, fetch: Fetch, model: Path) -> None:
+    content = (hub.root / REPO / "model.safetensors").read_bytes()
+    unfinished(model, content, content + b"x")
+    assert fetch().ok
+    assert (model / "model.safetensors").read_bytes() == content
+    assert list(model.rglob("*.incomplete")) == []
+
+
+def test_a_firewall_that_denies_the_connection_is_no_matter_of_the_volume() -> None:
+    error = hub_errors.described(httpx.ConnectError("no"), None) | {"errno": errno.EPERM, "endpoint": "https://h"}
+    assert hub_errors.failure(error, f"hf://{REPO}", "main", "").reason == "HubUnreachable"
 
 
 def test_no_such_repository(hub: Hub, fetch: Fetch) -> None:
@@ -192,7 +270,10 @@ def test_a_model_larger_than_the_volume(hub: Hub, fetch: Fetch, monkeypatch: pyt
 def test_a_volume_that_cannot_be_written(hub: Hub) -> None:
     said: list[Mapping[str, Any]] = []
     # Nobody, not even root, may create anything there.
-    download.fetch(download.Wanted(REPO, "main", "/sys/berth", hub.url, None), said.append, lambda _: None)
-    failure = download.failure(said[-1]["error"], f"hf://{REPO}", "main", "")
+    model = Path("/sys/berth/model")
+    download.fetch(
+        download.Wanted(REPO, "main", str(model), hub.url, None), a_lease(model), said.append, lambda _: None
+    )
+    failure = hub_errors.failure(said[-1]["error"], f"hf://{REPO}", "main", "")
     assert failure.reason == "VolumeNotWritable"
     assert "/sys/berth" in failure.message

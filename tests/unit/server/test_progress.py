@@ -91,13 +91,33 @@ def test_ready_outlasts_a_short_silence() -> None:
 
 
 def test_the_report_is_the_contract() -> None:
-    snapshot = replace(LOADING, bytes_done=123, bytes_total=456, engine_version="0.32.0", message="m")
+    download = {"bytes_done": 123, "bytes_total": 456, "bytes_per_second": 33.3, "revision": "c0ffee"}
+    snapshot = replace(LOADING, **download, engine_version="0.32.0", message="m")
     assert progress.report(snapshot, T0 + 12.34) == {
         "v": 1,
         "phase": "LoadingWeights",
         "bytes": 123,
         "total": 456,
+        "bytes_per_second": 33,
+        "seconds_left": 10.0,
+        "revision": "c0ffee",
         "seconds": 12.3,
         "engine": {"version": "0.32.0"},
         "message": "m",
     }
+
+
+def test_the_rate_is_that_of_the_last_samples() -> None:
+    assert progress.rate([(10.0, 0)]) is None
+    assert progress.rate([(10.0, 0), (12.0, 100)]) is None
+    assert progress.rate([(10.0, 0), (12.0, 100), (14.0, 100)]) == 25.0
+    assert progress.rate([(10.0, 500), (40.0, 500)]) == 0.0
+    # A file was removed because it could not be resumed.
+    assert progress.rate([(10.0, 500), (40.0, 100)]) == 0.0
+
+
+@pytest.mark.parametrize("unknown", ["bytes_total", "bytes_done", "bytes_per_second"])
+def test_no_estimate_without_what_it_needs(unknown: str) -> None:
+    known = {"bytes_done": 1, "bytes_total": 2, "bytes_per_second": 1.0}
+    assert progress.report(replace(LOADING, **(known | {unknown: None})), T0)["seconds_left"] is None
+    assert progress.report(replace(LOADING, **(known | {"bytes_per_second": 0.0})), T0)["seconds_left"] is None

@@ -53,6 +53,28 @@ def test_a_marker_counts_only_with_all_its_files(tmp_path: Path) -> None:
     assert weights.read_marker(str(tmp_path)) is None
 
 
+def test_what_a_killed_download_left_is_taken_or_removed(tmp_path: Path) -> None:
+    cache = tmp_path / ".cache" / "huggingface" / "download"
+    cache.mkdir(parents=True)
+    wanted, other = "a" * 64, "b" * 64
+    for name, size in {
+        f"n.{wanted}.00000001.incomplete": 5,
+        f"n.{wanted}.00000002.incomplete": 9,
+        f"n.{wanted}.00000003.incomplete": 7,
+        f"n.{other}.00000001.incomplete": 5,
+        f"n.{'c' * 40}.00000001.incomplete": 5,
+        "model.safetensors.lock": 0,
+        "model.safetensors.metadata": 3,
+    }.items():
+        (cache / name).write_bytes(b"w" * size)
+    # A model's own file of such a name is nobody's leftover.
+    (tmp_path / "uv.lock").write_text("")
+    longest = cache / f"n.{wanted}.00000002.incomplete"
+    assert weights.take_unfinished(str(tmp_path), {wanted}) == {wanted: str(longest)}
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {longest.name, "model.safetensors.metadata", "uv.lock"}
+
+
 def test_a_torn_marker_is_none(tmp_path: Path) -> None:
     (tmp_path / weights.MARKER).write_text('{"files": {')
     assert weights.read_marker(str(tmp_path)) is None
