@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from berth import errors
+from berth.api.names import Key
 from berth.kube import permissions
 from berth.kube.cache import Cache
 from berth.kube.client import Client
@@ -40,6 +41,7 @@ STOP_SECONDS = 10.0
 WATCH_STOP_SECONDS = 3.0
 PERMISSIONS_AGAIN_SECONDS = 15.0
 SILENT_SECONDS = 60.0
+BURST_SECONDS = 0.2
 # After the first object of a relist, long enough for the rest of it to arrive.
 RELIST_SECONDS = 2.0
 
@@ -127,7 +129,7 @@ class Operator:
         log.info("started", endpoints=self._cache.count(ENDPOINTS))
         async with asyncio.TaskGroup() as group:
             for resource in (*CHILDREN, PODS):
-                reflector = Reflector(self._client, resource, self._cache, self._queue.add)
+                reflector = Reflector(self._client, resource, self._cache, self._wake)
                 group.create_task(reflector.run(versions[resource]))
             group.create_task(
                 resync(self._client, self._cache, self._queue, self._metrics, self._settings.resync_seconds)
@@ -139,6 +141,10 @@ class Operator:
         take(self._cache, ENDPOINTS, event["type"], event["object"], self._queue.add)
         if event["type"] is None and self._relist is None:
             self._relist = asyncio.get_running_loop().call_later(RELIST_SECONDS, self._after_relist)
+
+    def _wake(self, key: Key) -> None:
+        """News of a child or a pod: they come in bursts, of which one pass tells all."""
+        self._queue.add_after(key, BURST_SECONDS)
 
     def _after_relist(self) -> None:
         self._relist = None
@@ -187,7 +193,8 @@ class Operator:
 async def _serving(app: web.Application, port: int) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, None, port)
+    # Any free port is for trying things out, and one on every address would be two different ones.
+    site = web.TCPSite(runner, None if port else "127.0.0.1", port)
     try:
         await site.start()
     except OSError as error:

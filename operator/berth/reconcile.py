@@ -12,8 +12,10 @@ from berth.api.conditions import Reason
 from berth.api.names import Key
 from berth.api.spec import Endpoint
 from berth.decide.admit import Refusal
+from berth.decide.conflict import TRUCE_SECONDS, Fight, after_apply, intent, is_truce, managers
 from berth.decide.diagnose import unschedulable
-from berth.decide.observed import ChildId, Observed, child_id
+from berth.decide.differs import differs
+from berth.decide.observed import ChildId, Conflict, Observed, child_id
 from berth.decide.parse import parse
 from berth.decide.plan import Plan, make_plan
 from berth.decide.refused import refused
@@ -22,14 +24,14 @@ from berth.desired.platform import Platform
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.lookups import Lookups
-from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS
+from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, Resource
 
 Object = dict[str, Any]
 FetchProgress = Callable[[str], Awaitable[Object | None]]
 
 # A write makes the Deployment controller act, within milliseconds when it is not busy; one status write then tells all
-# of it. This is the longest that status waits for that: a hundred endpoints at once keep the controller busy.
-SETTLE_SECONDS = 30.0
+# of it. This is the longest that status waits for that: a thousand endpoints at once keep the controller busy.
+SETTLE_SECONDS = 120.0
 PROGRESS_SECONDS = 10.0
 SLOW_RETRY_SECONDS = 60.0
 
@@ -51,6 +53,7 @@ class Reconciler:
     clock: Callable[[], float]
     now: Callable[[], str]
     _settle_until: dict[Key, float] = field(default_factory=dict)
+    _fights: dict[tuple[Key, str], Fight] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one endpoint to its spec and say how it stands. Returns seconds until the next look, if one is due.
@@ -59,7 +62,7 @@ class Reconciler:
         """
         endpoint = self.cache.get(ENDPOINTS, key.namespace, key.name)
         if endpoint is None or endpoint["metadata"].get("deletionTimestamp"):
-            self._settle_until.pop(key, None)
+            self._forget(key)
             return None  # owner references clean up
         ep = parse(endpoint)
         if isinstance(ep, Refusal):
@@ -74,6 +77,11 @@ class Reconciler:
             return wait
         await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
         return _next_look(seen, refusal)
+
+    def _forget(self, key: Key) -> None:
+        self._settle_until.pop(key, None)
+        for resource in CHILDREN:
+            self._fights.pop((key, resource.kind), None)
 
     async def _observe(self, ep: Endpoint, endpoint: Object) -> Observed | None:
         """All reads; None when the endpoint turns out to be gone, or to be another object now.
@@ -131,18 +139,16 @@ class Reconciler:
 
     async def _execute(self, ep: Endpoint, seen: Observed, plan: Plan) -> tuple[Observed, Refusal | None]:
         """All writes of children. A refusal ends them and is told in status; what time mends is raised."""
-        children = dict(seen.children)
+        children, conflicts = dict(seen.children), list[Conflict]()
         refusal, kind = plan.refusal, ""
         try:
             for manifest in plan.apply:
                 kind = manifest["kind"]
-                resource = BY_KIND[kind]
-                applied = await self.client.apply(resource, manifest)
-                self.cache.put(resource, applied)
-                children[ChildId(resource.kind, ep.name)] = self.cache.get(resource, ep.namespace, ep.name) or applied
-                log.info("applied", kind=resource.kind, generation=ep.generation)
-                if resource is DEPLOYMENTS:
-                    self._settle_until[Key(ep.namespace, ep.name)] = self.clock() + SETTLE_SECONDS
+                resource, live = BY_KIND[kind], children.get(child_id(manifest))
+                if conflict := await self._apply(ep, resource, manifest, live):
+                    conflicts.append(conflict)
+                else:
+                    children[child_id(manifest)] = self.cache.get(resource, ep.namespace, ep.name) or {}
             for live in plan.delete:
                 kind, meta = live["kind"], live["metadata"]
                 await self.client.delete(BY_KIND[kind], meta["namespace"], meta["name"], meta["uid"])
@@ -153,7 +159,28 @@ class Reconciler:
             refusal = Refusal(Reason.FORBIDDEN, error.message)
         except errors.Forbidden as error:
             refusal = Refusal(Reason.FORBIDDEN, f"{kind} {ep.namespace}/{ep.name}: {error.message}")
-        return replace(seen, children=children), refusal
+        return replace(seen, children=children, conflicts=tuple(conflicts)), refusal
+
+    async def _apply(self, ep: Endpoint, resource: Resource, manifest: Object, live: Object | None) -> Conflict | None:
+        """Apply a child until it is as wanted, or the conflict that ends this."""
+        name = (Key(ep.namespace, ep.name), resource.kind)
+        field = differs(manifest, live) if live is not None else None
+        repaired = field if live is not None and intent(live) == intent(manifest) else None
+        while not is_truce(self._fights.get(name), manifest, field, self.clock()):
+            applied = await self.client.apply(resource, manifest)
+            self.cache.put(resource, applied)
+            log.info("applied", kind=resource.kind, generation=ep.generation)
+            if resource is DEPLOYMENTS:
+                self._settle_until[name[0]] = self.clock() + SETTLE_SECONDS
+            field = differs(manifest, applied)
+            fight = after_apply(self._fights.pop(name, None), manifest, repaired, field, self.clock())
+            if fight is not None:
+                self._fights[name] = fight
+            if field is None:
+                return None
+            repaired = field
+        found = await self.client.get(resource, ep.namespace, ep.name) or {"metadata": {}}
+        return Conflict(resource.kind, str(field), managers(found, str(field)))
 
     def _settle(self, key: Key, ep: Endpoint, seen: Observed, refusal: Refusal | None) -> float | None:
         """Seconds to wait before status is worth writing, None when it is now."""
@@ -196,4 +223,6 @@ def _next_look(seen: Observed, refusal: Refusal | None) -> float | None:
             if refusal.reason in (Reason.FORBIDDEN, Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION)
             else None
         )
-    return PROGRESS_SECONDS if any(not _ready(pod) for pod in seen.pods) else None
+    if any(not _ready(pod) for pod in seen.pods):
+        return PROGRESS_SECONDS
+    return TRUCE_SECONDS if seen.conflicts else None

@@ -108,7 +108,7 @@ CASES = [
     Case("more unavailable than there is", {"rollout": {"maxUnavailable": "150%"}}, "InvalidSpec",
          ("spec.rollout.maxUnavailable", "must not be greater than 100%")),
     Case("an annotation that no object may have", {"service": {"annotations": {"a b": "c"}}}, "InvalidSpec",
-         ("spec.service.annotations", "name part must consist of")),
+         ("spec.service.annotations[a b]", "is not the name of an annotation")),
 ]  # fmt: skip
 
 

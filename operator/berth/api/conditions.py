@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     WAITING_FOR_DELETION = "WaitingForDeletion"
     FORBIDDEN = "Forbidden"
+    CONFLICTED = "Conflicted"
     UNSCHEDULABLE = "Unschedulable"
     PODS_NOT_CREATED = "PodsNotCreated"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -90,6 +91,11 @@ REASON_EXPLANATION: dict[Reason, Explanation] = {
     Reason.FORBIDDEN: Explanation(
         "Berth may not write a child; the message has the API server's words.",
         "Grant the permission that is named, or lift the policy.",
+    ),
+    Reason.CONFLICTED: Explanation(
+        "Something sets a field of a child to another value each time Berth writes it. Berth stops writing that child. "
+        "When an admission webhook or policy of the cluster does it, the endpoint can be Ready all the same.",
+        "Make the other one leave this field alone, or give the endpoint the value that it sets.",
     ),
     Reason.UNSCHEDULABLE: Explanation(
         "No node can take the pod; the message says which resource is short and by how much.",

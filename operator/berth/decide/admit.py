@@ -11,6 +11,10 @@ from berth.api.spec import Endpoint
 
 _FLAG = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9-]*(\.[\w.-]+)?$")
 
+# A qualified name: k8s.io/apimachinery/pkg/util/validation, which takes prefixes of annotations in any case.
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.IGNORECASE)
+
 # Paths of spec.podTemplate that are Berth's, with what to do instead.
 _POD_PATHS = {
     ("spec", "restartPolicy"): "remove it: pods of a Deployment are always restarted",
@@ -37,7 +41,8 @@ class Refusal(NamedTuple):
 
 def refusals(ep: Endpoint) -> list[Refusal]:
     """Everything wrong with the spec that the API server could not refuse."""
-    found = [Refusal(Reason.INVALID_SPEC, text) for text in (*_args(ep.spec.server.args), *_quantities(ep))]
+    texts = (*_args(ep.spec.server.args), *_quantities(ep), *_annotations(ep))
+    found = [Refusal(Reason.INVALID_SPEC, text) for text in texts]
     return found + [Refusal(Reason.INVALID_POD_TEMPLATE, text) for text in _pod_template(ep.spec.pod_template)]
 
 
@@ -65,6 +70,17 @@ def _quantities(ep: Endpoint) -> Iterator[str]:
             yield (
                 f"spec.resources.requests[{name}]: Kubernetes wants a limit for an extended resource: "
                 f"set spec.resources.limits[{name}] to the same value"
+            )
+
+
+def _annotations(ep: Endpoint) -> Iterator[str]:
+    """What the API server would refuse in the Service only after the Deployment has been changed."""
+    for name in ep.spec.service.annotations:
+        prefix, slash, own = name.rpartition("/")
+        if not _NAME.fullmatch(own) or (slash and not (_PREFIX.fullmatch(prefix) and len(prefix) <= 253)):
+            yield (
+                f"spec.service.annotations[{name}]: is not the name of an annotation: at most 63 letters, digits, '-', "
+                "'_' and '.', after an optional DNS name and a slash, for example example.com/note"
             )
 
 

@@ -19,13 +19,21 @@ def child_id(manifest: Object) -> ChildId:
     return ChildId(manifest["kind"], manifest["metadata"]["name"])
 
 
+class Conflict(NamedTuple):
+    """A child that Berth has stopped writing. managers: who set the field, none when an admission webhook did."""
+
+    kind: str
+    field: str
+    managers: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Observed:
     """endpoint: the ModelEndpoint as read.  children: by kind and name, also foreign objects under a child's name.
 
     pods: pods of the endpoint, trimmed.  progress: answer of each unready pod's launcher by pod name, when it gave one.
     nodes, bound_pods: read only when a pod is unschedulable, else None.  mount_events: by pod name, the last message
-    of a failed mount.
+    of a failed mount.  conflicts: children that Berth has stopped writing.
     """
 
     endpoint: Object
@@ -35,3 +43,4 @@ class Observed:
     nodes: tuple[Object, ...] | None = None
     bound_pods: tuple[Object, ...] | None = None
     mount_events: Mapping[str, str] = field(default_factory=dict)
+    conflicts: tuple[Conflict, ...] = ()

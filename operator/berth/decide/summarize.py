@@ -8,8 +8,9 @@ from berth.api.conditions import READY_NEEDS, Reason, Type
 from berth.api.spec import Endpoint
 from berth.api.status import MAX_PROBLEMS
 from berth.decide.admit import Refusal, ignored
+from berth.decide.conflict import conflict_problem
 from berth.decide.diagnose import Problem, diagnose
-from berth.decide.observed import ChildId, Observed
+from berth.decide.observed import ChildId, Conflict, Observed
 from berth.desired import engine
 from berth.desired.platform import Platform
 from berth.desired.service import url
@@ -44,7 +45,7 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
     if deployment is not None and not _is_ours(ep, deployment):
         deployment = None
     counts = (deployment or {}).get("status") or {}
-    problems = diagnose(seen, deployment)
+    problems = _problems(ep, seen, deployment)
     status: dict[str, Any] = {"observedGeneration": ep.generation}
     if refusal is None:
         base = url(ep, platform)
@@ -59,9 +60,16 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
         "problems": [_with_since(problem, before, now) for problem in problems[:MAX_PROBLEMS]],
         "problemCount": len(problems),
         "ignored": ignored(ep),
-        "conditions": _conditions(ep, deployment, refusal, problems, before, now),
+        "conditions": _conditions(ep, deployment, seen.conflicts, refusal, problems, before, now),
     }
     return status
+
+
+def _problems(ep: Endpoint, seen: Observed, deployment: Mapping[str, Any] | None) -> list[Problem]:
+    """The most important first. That a policy of the cluster has its way is seldom why pods fail: it comes last."""
+    fought = [conflict_problem(conflict, ep.name) for conflict in seen.conflicts if conflict.managers]
+    admitted = [conflict_problem(conflict, ep.name) for conflict in seen.conflicts if not conflict.managers]
+    return [*fought, *diagnose(seen, deployment), *admitted]
 
 
 def unreadable(endpoint: Mapping[str, Any], refusal: Refusal, now: str) -> dict[str, Any]:
@@ -129,6 +137,7 @@ def settling(deployment: Mapping[str, Any] | None, pods: int) -> bool:
 def _conditions(
     ep: Endpoint,
     deployment: Mapping[str, Any] | None,
+    conflicts: Sequence[Conflict],
     refusal: Refusal | None,
     problems: Sequence[Problem],
     before: Mapping[str, Any],
@@ -142,7 +151,7 @@ def _conditions(
         Type.AVAILABLE: _available(ep, deployment, problems),
         Type.PROGRESSING: _progressing(ep, deployment, refusal, problems),
     }
-    verdicts[Type.READY] = _ready(ep, deployment, verdicts, problems)
+    verdicts[Type.READY] = _ready(ep, deployment, conflicts, verdicts, problems)
     stuck = _stalled(refusal, problems)
     if stuck and not verdicts[Type.READY][0]:
         verdicts[Type.STALLED] = stuck
@@ -189,11 +198,13 @@ def _rollout(ep: Endpoint, deployment: Mapping[str, Any] | None) -> str | None:
 def _progressing(
     ep: Endpoint, deployment: Mapping[str, Any] | None, refusal: Refusal | None, problems: Sequence[Problem]
 ) -> Verdict:
-    if refusal is not None:
-        waits = refusal.reason == Reason.WAITING_FOR_DELETION
-        return (waits, refusal.reason, "waiting" if waits else "nothing is changed while the spec is not accepted")
     counts = (deployment or {}).get("status") or {}
     ready, wanted = counts.get("readyReplicas", 0), ep.wanted_replicas
+    if refusal is not None:
+        if deployment is not None and (rollout := _rollout(ep, deployment)):
+            return (True, Reason.ROLLING_OUT, f"{rollout}; nothing more is changed while the spec is not accepted")
+        waits = refusal.reason == Reason.WAITING_FOR_DELETION
+        return (waits, refusal.reason, "waiting" if waits else "nothing is changed while the spec is not accepted")
     if rollout := _rollout(ep, deployment):
         reason = Reason.ROLLING_OUT if counts.get("readyReplicas") else Reason.STARTING
         return (True, reason, rollout)
@@ -208,12 +219,20 @@ def _progressing(
 def _ready(
     ep: Endpoint,
     deployment: Mapping[str, Any] | None,
+    conflicts: Sequence[Conflict],
     verdicts: Mapping[Type, Verdict],
     problems: Sequence[Problem],
 ) -> Verdict:
-    """Accepted, available, and the current generation serves. Suspended on purpose is ready: there is no wait."""
+    """Accepted, available, and the current generation serves. Suspended on purpose is ready: there is no wait.
+
+    What a policy of the cluster makes of a child is the platform's word on the spec; what another writer makes of it
+    afterwards is not the spec.
+    """
     if not verdicts[Type.ACCEPTED][0]:
         return verdicts[Type.ACCEPTED]
+    fought = next((conflict for conflict in conflicts if conflict.managers), None)
+    if fought is not None:
+        return (False, Reason.CONFLICTED, conflict_problem(fought, ep.name).message)
     rollout = _rollout(ep, deployment)
     if not ep.wanted_replicas and rollout is None:
         return (True, Reason.SUSPENDED, _suspended(ep))
@@ -230,7 +249,7 @@ def _stalled(refusal: Refusal | None, problems: Sequence[Problem]) -> Verdict | 
     if refusal is not None and refusal.reason != Reason.WAITING_FOR_DELETION:
         return (True, refusal.reason, refusal.message)
     for problem in problems:
-        if problem.reason in PERMANENT:
+        if problem.reason in PERMANENT or problem.reason == Reason.CONFLICTED:
             return (True, problem.reason, problem.message)
     return None
 

@@ -1,6 +1,7 @@
 """The words that run vLLM: planned here, run by the launcher as they are."""
 
 import json
+import math
 
 from berth.api import names
 from berth.api.quantity import parse_quantity
@@ -49,12 +50,23 @@ def command(ep: Endpoint, platform: Platform) -> list[str]:
     """The command line of vLLM for this endpoint; user arguments come last."""
     words = ["vllm", "serve", model_path(ep), "--served-model-name", *ep.served_names]
     words += ["--port", str(names.SERVER_PORT), "--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS)]
-    gpus = accelerator_count(ep, platform)
-    if gpus > 1 and "tensor-parallel-size" not in ep.spec.server.args:
-        words += ["--tensor-parallel-size", str(gpus)]
+    if (size := _tensor_parallel_size(ep, platform)) > 1:
+        words += ["--tensor-parallel-size", str(size)]
     for flag, value in sorted(ep.spec.server.args.items()):
         words += flag_words(flag, value)
     return words + list(ep.spec.server.extra_args)
+
+
+def _tensor_parallel_size(ep: Endpoint, platform: Platform) -> int:
+    """Accelerators left for it once pipeline and data parallelism have theirs; 0 when the user says it.
+
+    When they do not divide, vLLM's own message about the numbers is the best there is.
+    """
+    args = ep.spec.server.args
+    others = [args.get(flag, 1) for flag in ("pipeline-parallel-size", "data-parallel-size")]
+    if "tensor-parallel-size" in args or not all(isinstance(size, int) and size > 0 for size in others):
+        return 0
+    return int(accelerator_count(ep, platform) // math.prod(others))
 
 
 def image(ep: Endpoint, platform: Platform) -> str:

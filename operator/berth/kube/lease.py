@@ -101,7 +101,7 @@ class Lease:
                 self._record = await self._look()
             await self._write(self._record)
         except _Held:
-            pass
+            self._valid_until = float("-inf")
         except errors.Conflict:
             self._record = None
         except (errors.ApiError, errors.Unreachable) as error:
