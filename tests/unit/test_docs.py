@@ -1,10 +1,9 @@
 """Documentation against the code: nothing undocumented, nothing documented that is not there.
 
-Input: README.md, docs/, the launcher's sources, the Makefile.  Not here: YAML blocks and the helm command of README,
+Input: README.md, docs/, the Makefile.  Not here: YAML blocks and the helm command of README,
 which run on a real API server in tests/apiserver.
 """
 
-import ast
 import importlib.util
 import re
 import subprocess
@@ -20,14 +19,11 @@ from berth.api.crd import openapi
 from berth.api.spec import Spec
 from berth.api.status import Status
 from berth.cli import generate
-from berth.cli.launcher_reasons import LAUNCHER_REASONS, PHASES
-from berth.decide.summarize import PERMANENT
 from berth.settings import Settings
 from berth.telemetry.metrics import Metrics
-from berth_server import protocol
+from berth_server.reasons import PHASES, REASONS
 
 ROOT = Path(__file__).parents[2]
-LAUNCHER = sorted((ROOT / "images" / "server" / "berth_server").glob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -62,42 +58,11 @@ def test_every_field_has_a_description_and_a_row_in_its_section(section: str, na
 def test_every_condition_and_reason_is_explained() -> None:
     assert TYPE_MEANING.keys() == set(Type)
     assert REASON_EXPLANATION.keys() == set(Reason)
-    for name in (*Type, *Reason, *LAUNCHER_REASONS, *PHASES):
+    for name in (*Type, *Reason):
         assert f"| `{name}` |" in reference("conditions.md")
+    for name in (*REASONS, *PHASES):
+        assert f"| `{name}` |" in reference("server-reasons.md")
     assert re.findall(r"^\| `(\w+)` \| [^|]+ \|$", (ROOT / "README.md").read_text(), re.MULTILINE) == list(Type)
-
-
-def launcher_reasons() -> set[str]:
-    """Every text that a launcher source gives as the reason of a Failure, directly or through a variable."""
-    found: set[str] = set()
-    for path in LAUNCHER:
-        tree = ast.parse(path.read_text())
-        values = {
-            target.id: node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Failure", "_known") and node.args:
-                given = node.args[0]
-                given = values.get(given.id, given) if isinstance(given, ast.Name) else given
-                found |= {part.value for part in _results(given) if isinstance(part.value, str)}
-    return found
-
-
-def _results(given: ast.expr) -> Iterator[ast.Constant]:
-    if isinstance(given, ast.IfExp):
-        yield from (*_results(given.body), *_results(given.orelse))
-    elif isinstance(given, ast.Constant):
-        yield given
-
-
-def test_every_reason_of_the_launcher_is_explained_and_every_explained_one_exists() -> None:
-    assert launcher_reasons() == LAUNCHER_REASONS.keys()
-    assert LAUNCHER_REASONS.keys() >= PERMANENT
-    assert tuple(PHASES) == protocol.PHASES
 
 
 def test_every_setting_is_documented() -> None:

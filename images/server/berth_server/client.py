@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 from collections import deque
 from typing import Any
 
 from berth_server.engine import Engine
 
-_IN_FLIGHT = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
-
 
 class Client:
     """Requests to vLLM from one thread at a time; blocking. Raises OSError or HTTPException when nothing answers."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, local_ports: deque[int] | None = None) -> None:
         self._engine = engine
         self._connection: http.client.HTTPConnection | None = None
-        self.local_ports: deque[int] = deque(maxlen=1000)
+        self.local_ports: deque[int] = deque(maxlen=1000) if local_ports is None else local_ports
         """Ports of our own connections: the drain must not take them for somebody's requests."""
 
     def health(self) -> int:
@@ -41,10 +38,10 @@ class Client:
             return 502, "the answer holds no choice"
         return status, body.decode(errors="replace")
 
-    def in_flight(self) -> float | None:
-        """Requests running or waiting over all engines; None when the metrics do not say."""
+    def metrics(self) -> str:
+        """The Prometheus text; empty when vLLM refuses it."""
         status, body = self._ask("GET", "/metrics", 2.0)
-        return in_flight(body.decode(errors="replace")) if status == 200 else None
+        return body.decode(errors="replace") if status == 200 else ""
 
     def _ask(self, method: str, path: str, seconds: float, body: bytes | None = None) -> tuple[int, bytes]:
         if self._connection is None:
@@ -71,9 +68,3 @@ class Client:
             if reused and isinstance(error, (http.client.RemoteDisconnected, ConnectionError)):
                 return self._ask(method, path, seconds, body)
             raise
-
-
-def in_flight(metrics: str) -> float | None:
-    """Sum of running and waiting requests in a Prometheus text; None when the series are not there."""
-    values = [float(value) for value in _IN_FLIGHT.findall(metrics)]
-    return sum(values) if values else None

@@ -1,7 +1,7 @@
 """From vLLM's exit and its last output to a reason that a person can act on. Pure.
 
-Patterns are checked against output recorded from vLLM 0.32 on a CPU (tests/contracts/launcher/recorded/);
-those that need a GPU are marked, and carry no suggestion that nobody has tried.
+Patterns are checked against recorded output (tests/contracts/launcher/recorded/), most of them against real vLLM
+too; reasons.py says which, and what is suggested.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ _WRAPPER = re.compile(
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One known failure: what vLLM prints, and what to say of it. Groups of the expression fill both texts."""
+    """One known failure: what vLLM prints, and what to say of it. Groups of the expression fill the message."""
 
     reason: str
     expression: re.Pattern[str]
     message: str
-    suggestion: str
 
 
-def _known(reason: str, expression: str, message: str, suggestion: str = "") -> _Pattern:
-    return _Pattern(reason, re.compile(expression), message, suggestion)
+def _known(reason: str, expression: str, message: str) -> _Pattern:
+    return _Pattern(reason, re.compile(expression), message)
 
 
 # In order from cause to symptom; the first that occurs anywhere in the output is the reason.
@@ -43,45 +42,67 @@ _PATTERNS = (
         "UnknownEngineArgument",
         r"vllm(?: serve)?: error: unrecognized arguments: (?P<what>.*)",
         "This vLLM does not know the argument {what}.",
-        "Correct or remove it in spec.server.args or spec.server.extraArgs; `vllm serve --help=all` in the image lists "
-        "what this version knows.",
     ),
     _known(
         "InvalidEngineArgument",
         r"vllm(?: serve)?: error: (?P<what>.*)",
         "vLLM refuses its arguments: {what}.",
-        "Correct the value in spec.server.args or spec.server.extraArgs.",
+    ),
+    _known(
+        "DriverTooOld",
+        r"(?P<what>The NVIDIA driver on your system is too old \(found version \d+\))",
+        "The image needs a newer driver than the node has: {what}.",
+    ),
+    _known(
+        "DeviceMissing",
+        r"(?P<what>Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver on your system)",
+        "vLLM finds no accelerator that it can use: {what}.",
     ),
     _known(
         "UnsupportedArchitecture",
         r"Model architectures \[(?P<what>[^\]]*)\] are not supported",
         "This vLLM does not support the model's architecture {what}.",
-        "Set spec.server.image to a vLLM that supports it, or serve another model.",
     ),
     _known(
         "UnsupportedArchitecture",
         r"has model type `(?P<what>[^`]*)` but Transformers does not recognize this architecture",
         "The transformers library of this image does not know the model type {what} of config.json.",
-        "Set spec.server.image to a newer vLLM, or serve another model.",
+    ),
+    _known(
+        "TokenizerMissing",
+        r"(?P<what>Couldn't instantiate the backend tokenizer|Can't load tokenizer for '[^']*')",
+        "The model has no tokenizer that can be loaded: {what}.",
+    ),
+    _known(
+        "PortInUse",
+        r"\[Errno 98\] (?P<what>.*)",
+        "A port that vLLM needs is taken: {what}.",
     ),
     _known(
         "KVCacheTooSmall",
-        r"(?P<what>To serve at least one request with the model's max seq len .*?)(?: Try increasing|$)",
-        "Not enough memory for the KV cache of one request: {what}",
-        "Set max-model-len in spec.server.args to at most the estimated maximum, or give the engine more memory.",
+        r"max seq len \((?P<wanted>\d+)\), \((?P<needed>[\d.]+ GiB) .*available KV cache memory "
+        r"\((?P<free>[\d.]+ GiB)\)(?:.*estimated maximum model length is (?P<most>\d+))?",
+        "One request of max-model-len {wanted} needs {needed} of KV cache and there are {free}; the largest "
+        "max-model-len that fits is {most}.",
+    ),
+    _known(
+        "KVCacheTooSmall",
+        r"(?P<what>No available memory for the cache blocks)",
+        "The weights leave no memory for the KV cache: {what}.",
     ),
     _known(
         "OutOfMemory",
         r"(?P<what>Available memory on node .* on kv cache allocation is less than requested memory for kv .*?GiB\))",
         "Not enough memory for the KV cache: {what}.",
-        "Lower kv-cache-memory-bytes in spec.server.args or VLLM_CPU_KVCACHE_SPACE in spec.server.env.",
     ),
-    # Not yet seen on a GPU: text from vLLM's and torch's sources.
-    _known("OutOfMemory", r"(?P<what>CUDA out of memory\..*?)(?: If reserved|$)", "{what}"),
+    _known("OutOfMemory", r"(?P<what>DefaultCPUAllocator: (?:can't|not enough) [^.]*)", "{what}."),
+    _known("DeviceOutOfMemory", r"(?P<what>CUDA out of memory\..*?)(?: If reserved|$)", "{what}."),
     _known(
-        "OutOfMemory", r"(?P<what>Free memory on device .* is less than desired GPU memory utilization.*)", "{what}"
+        "DeviceOutOfMemory",
+        r"(?P<what>Free memory on device .*? GiB\) on startup is less than .*? GiB\))",
+        "{what}.",
     ),
-    _known("OutOfMemory", r"(?P<what>DefaultCPUAllocator: (?:can't|not enough) .*)", "{what}"),
+    _known("DeviceFailed", r"(?P<what>CUDA error: .*)", "{what}."),
     _known(
         "SharedMemoryTooSmall",
         r"Insufficient space in \S+ for shared-memory allocation: (?P<what>.*? free)",
@@ -91,14 +112,8 @@ _PATTERNS = (
         "WeightsMissing",
         r"Cannot find any model weights with `(?P<what>[^`]*)`",
         "The model directory {what} holds no weights that vLLM can load.",
-        "Put the .safetensors files beside config.json, or correct spec.model.source.",
     ),
-    _known(
-        "WeightsCorrupt",
-        r"SafetensorError: (?P<what>.*)",
-        "A weights file cannot be read: {what}.",
-        "A file is cut short or damaged: copy the model again.",
-    ),
+    _known("WeightsCorrupt", r"SafetensorError: (?P<what>.*)", "A weights file cannot be read: {what}."),
 )
 
 
@@ -134,8 +149,8 @@ def _known_failure(texts: Sequence[str]) -> Failure | None:
         for text in texts:
             found = pattern.expression.search(text)
             if found:
-                what = found["what"].strip().rstrip(".")
-                return Failure(pattern.reason, pattern.message.format(what=what), pattern.suggestion)
+                said = {name: (value or "unknown").strip().rstrip(".") for name, value in found.groupdict().items()}
+                return Failure(pattern.reason, pattern.message.format(**said))
     refused = _refused_value(texts)
     return Failure("InvalidEngineArgument", f"vLLM refuses the configuration: {refused}") if refused else None
 

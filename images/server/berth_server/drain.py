@@ -18,7 +18,7 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from berth_server import protocol
+from berth_server import motion, protocol
 from berth_server.progress import UNANSWERED_READY_SECONDS, Snapshot
 
 LEAST_SECONDS = 5.0
@@ -84,7 +84,8 @@ def engine_state(snapshot: Snapshot, running: bool, now: float) -> str:
         return "not loaded"
     if snapshot.engine_dead or not running:
         return "dead"
-    if snapshot.answered_at is None or now - snapshot.answered_at > UNANSWERED_READY_SECONDS:
+    silent = snapshot.answered_at is None or now - snapshot.answered_at > UNANSWERED_READY_SECONDS
+    if silent or motion.stuck(snapshot.motion, now):
         return "hung"
     return SERVING
 

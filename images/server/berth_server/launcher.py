@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from berth_server import diagnose, drain, engine, probes, progress, protocol, weights
-from berth_server.client import Client
+from berth_server import diagnose, drain, engine, memory, motion, probes, progress, protocol, weights
 from berth_server.download import download
 from berth_server.processes import Child, Output, Reaper, group_cpu_seconds, kill_group
 from berth_server.protocol import Failure
 from berth_server.status import Status
+from berth_server.watch import Watch
 
-T = TypeVar("T")
-
-WATCH_SECONDS = 1.0
 MEASURE_SECONDS = 2.0
-PROOF_SECONDS = 600.0
 # The pod has 30 s after the drain; vLLM is told to be done in 20 (--shutdown-timeout).
 KILL_SECONDS = 27.0
 # Nothing is lost by ending a load, and vLLM loses a SIGTERM that comes at the wrong moment of it: repeat, then kill.
 KILL_LOADING_SECONDS = 5.0
 REPEAT_SECONDS = 0.5
-# vLLM leaves by itself within a second of its engine's death, unless it was told to stay.
-DEAD_ENGINE_SECONDS = 30.0
 
 _LOADING = (protocol.STARTING_ENGINE, protocol.LOADING_WEIGHTS, protocol.WARMING_UP)
 
@@ -67,9 +62,10 @@ class Launcher:
         self._loop = asyncio.get_running_loop()
         self._child = Child(Reaper(self._loop))
         self._output = Output(lambda line: self._loop.call_soon_threadsafe(self._on_line, line))
-        self._client = Client(planned)
-        self._client_lock = asyncio.Lock()
+        self._watch = Watch(planned, self._status, self._with_cause)
         self._drain: asyncio.Task[str] | None = None
+        self._cgroups = memory.read_cgroups()
+        self._oom_kills = memory.kills(self._cgroups)
         self._directory = protocol.runtime_directory()
 
     async def run(self) -> int:
@@ -82,7 +78,7 @@ class Launcher:
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             self._loop.add_signal_handler(number, self._child.signal, number)
         drains = await self._listen()
-        measuring = asyncio.create_task(self._measure())
+        measuring = [asyncio.create_task(self._measure()), asyncio.create_task(self._watch.motion())]
         work = asyncio.create_task(self._work())
         end = asyncio.create_task(told_to_end.wait())
         await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,14 +89,19 @@ class Launcher:
         self._status.update(draining=True)
         snapshot = self._status.snapshot
         await self._child.end(*shutdown_plan(snapshot.proven, self._status.is_alive()))
-        measuring.cancel()
+        for task in measuring:
+            task.cancel()
         drains.close()
         server.server_close()
         return 1 if failure else 0
 
     def refuse(self, error: OSError) -> None:
         """A port, a directory or a program that the launcher itself needs is not to be had."""
-        self._status.fail(Failure("LauncherFailed", f"Berth's launcher cannot run here: {error}"), self._env)
+        if error.errno == errno.EADDRINUSE:
+            failure = Failure("PortInUse", f"Port {self._options.probes_port} of Berth's launcher is taken: {error}.")
+        else:
+            failure = Failure("LauncherFailed", f"Berth's launcher cannot run here: {error}")
+        self._status.fail(failure, self._env)
 
     async def _work(self) -> None:
         """Everything from the first moment to vLLM's end. Raises Failure; never returns."""
@@ -125,7 +126,7 @@ class Launcher:
         self._status.phase(protocol.STARTING_ENGINE)
         env = engine.environment(self._env, options.payload, found["plugins"])
         ended = self._child.start(engine.argv(self._planned, script, python), env, self._output, self._output)
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(self._watch.health())
         try:
             both: set[asyncio.Future[Any]] = {ended, watching}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -142,42 +143,24 @@ class Launcher:
         await asyncio.to_thread(out.wait, 2.0)
         return "\n".join(out.lines)
 
-    async def _watch(self) -> None:
-        """Waits for vLLM to answer, proves it, then looks at its health every second. Raises Failure."""
-        dead_since: float | None = None
-        while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                code = await self._ask(self._client.health)
-                self._status.answered(healthy=code == 200)
-                if code == 200 and not self._status.snapshot.proven:
-                    await self._prove()
-                now = time.monotonic()
-                dead_since = None if code == 200 else dead_since or now
-                if dead_since is not None and now - dead_since > DEAD_ENGINE_SECONDS:
-                    raise Failure("EngineDied", self._with_cause(f"The engine is dead: /health answers {code}."))
-            await asyncio.sleep(WATCH_SECONDS)
-
-    async def _prove(self) -> None:
-        """One real token and the plugin's answer, or a Failure."""
-        self._status.phase(protocol.PROVING)
-        info = await self._ask(self._client.info)
-        if info is None:
-            message = "vLLM started without Berth's plugin: it does not know GET /berth/info."
-            raise Failure("PluginFailed", self._with_cause(message))
-        code, body = await self._ask(lambda: self._client.one_token(PROOF_SECONDS))
-        if code != 200:
-            refusal = " ".join(body.split())[:1000]
-            raise Failure("ProofFailed", f"vLLM started but answers a completion of one token with {code}: {refusal}")
-        self._status.answered(healthy=True)
-        self._status.update(proven=True, engine_version=info["vllm"])
-        self._status.phase(protocol.SERVING)
-
     async def _post_mortem(self, code: int) -> Failure:
         """The reason for vLLM's own end, once all its output is read."""
         assert self._child.pid is not None
         kill_group(self._child.pid)
         await asyncio.to_thread(self._output.wait, 2.0)
-        return diagnose.of_exit(code, list(self._output.lines), self._status.snapshot.proven)
+        failure = self._killed_for_memory() or diagnose.of_exit(
+            code, list(self._output.lines), self._status.snapshot.proven
+        )
+        if failure.reason == "WeightsCorrupt" and self._options.source.startswith("hf://"):
+            # The next start compares the files with the hub's checksums, and fetches what differs.
+            weights.forget(self._planned.model_path)
+        return failure
+
+    def _killed_for_memory(self) -> Failure | None:
+        kills = memory.kills(self._cgroups)
+        if kills is None or self._oom_kills is None or kills <= self._oom_kills:
+            return None
+        return memory.failure(memory.limit_bytes(self._cgroups))
 
     def _failure_of(self, work: asyncio.Task[None]) -> Failure:
         error = work.exception()
@@ -235,16 +218,11 @@ class Launcher:
             return drain.Sample(time.monotonic(), state)
         in_flight: float | None = None
         with contextlib.suppress(OSError, http.client.HTTPException):
-            in_flight = await self._ask(self._client.in_flight)
-        peers, still_open = drain.connections(drain.read_tables(), self._planned.port, self._client.local_ports)
+            in_flight = motion.in_flight(await self._watch.ask(self._watch.client.metrics))
+        peers, still_open = drain.connections(drain.read_tables(), self._planned.port, self._watch.client.local_ports)
         return drain.Sample(time.monotonic(), state, in_flight, peers, still_open)
 
     # Small things
-
-    async def _ask(self, question: Callable[[], T]) -> T:
-        # One connection, one question at a time.
-        async with self._client_lock:
-            return await asyncio.to_thread(question)
 
     async def _measure(self) -> None:
         """Reads the counters of work, so that liveness can tell slow from stuck."""

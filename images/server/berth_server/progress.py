@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from berth_server import protocol
+from berth_server import motion, protocol
+from berth_server.motion import Motion
 
 # Loading without a byte, a line of output or CPU time for this long is a hang. Long enough for a slow network
 # file system that delivers a single large shard; short enough to free a GPU within the hour.
@@ -62,6 +63,7 @@ class Snapshot:
     answered_at: float | None = None
     """When vLLM's /health last answered, whatever it said."""
     engine_dead: bool = False
+    motion: Motion = field(default_factory=Motion)
 
 
 def begin(now: float) -> Snapshot:
@@ -109,6 +111,9 @@ def alive(snapshot: Snapshot, now: float) -> tuple[bool, str]:
         unanswered = now - (snapshot.answered_at if snapshot.answered_at is not None else snapshot.progressed_at)
         if unanswered > UNANSWERED_ALIVE_SECONDS:
             return False, f"vLLM has not answered /health for {unanswered:.0f} s"
+        if motion.stuck(snapshot.motion, now):
+            still = motion.still_seconds(snapshot.motion, now)
+            return False, f"vLLM answers /health, but requests have waited for {still:.0f} s and nothing has moved"
         return True, "ok"
     idle = now - snapshot.progressed_at
     if idle > STALL_SECONDS:
@@ -128,6 +133,8 @@ def ready(snapshot: Snapshot, now: float) -> tuple[bool, str]:
         return False, "the engine is dead"
     if snapshot.answered_at is None or now - snapshot.answered_at > UNANSWERED_READY_SECONDS:
         return False, "vLLM does not answer /health"
+    if motion.stuck(snapshot.motion, now):
+        return False, "vLLM answers /health and nothing else"
     return True, "ok"
 
 

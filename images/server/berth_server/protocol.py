@@ -16,6 +16,8 @@ import os
 import tempfile
 from collections.abc import Mapping
 
+from berth_server.reasons import REASONS
+
 VERSION = 1
 PROBES_PORT = 8001
 TERMINATION_MESSAGE_BYTES = 3072
@@ -46,16 +48,16 @@ PHASES = (
 
 
 class Failure(Exception):
-    """Why the server cannot run: a stable CamelCase reason, a message for people, what to do.
+    """Why the server cannot run: a reason of `reasons.REASONS`, a message for people, what to do.
 
-    suggestion: empty when nothing is known to help.
+    suggestion: where more is known than the reason's own suggestion says.
     """
 
     def __init__(self, reason: str, message: str, suggestion: str = "") -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
-        self.suggestion = suggestion
+        self.suggestion = suggestion or REASONS[reason].suggestion
 
 
 def termination_line(failure: Failure) -> str:

@@ -1,5 +1,6 @@
 """The reference pages under docs/reference, written from the code that they describe."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,6 @@ from berth.api import names
 from berth.api.conditions import REASON_EXPLANATION, TYPE_MEANING, Explanation
 from berth.api.crd import crd
 from berth.api.flags import OWNED_FLAGS
-from berth.cli.launcher_reasons import LAUNCHER_REASONS, PHASES
-from berth.decide.summarize import PERMANENT
 from berth.settings import Settings
 from berth.telemetry.metrics import Metrics
 
@@ -24,11 +23,12 @@ Schema = Mapping[str, Any]
 _IMAGE_VALUES = {"server_image": "image.server", "payload_image": "image.payload"}
 
 
-def pages() -> dict[str, str]:
-    """File name → content of every reference page."""
+def pages(launcher: Mapping[str, Any]) -> dict[str, str]:
+    """File name → content of every reference page. launcher: the names in the payload's catalogue of reasons."""
     return {
         "modelendpoint.md": _page("ModelEndpoint", _modelendpoint()),
         "conditions.md": _page("Conditions and reasons", _conditions()),
+        "server-reasons.md": _page("Reasons and phases of the server", _server_reasons(launcher)),
         "settings.md": _page("Settings", _settings()),
         "metrics.md": _page("Metrics", _metrics()),
     }
@@ -143,21 +143,58 @@ def _conditions() -> Iterator[str]:
     yield _table(["Type", "Meaning"], ([f"`{kind}`", meaning] for kind, meaning in TYPE_MEANING.items()))
     yield "## Reasons"
     yield _table(["Reason", "Meaning", "What to do"], _reasons(REASON_EXPLANATION))
-    yield "## Reasons of the server"
     yield (
-        "Why the server in a pod ended or cannot start, told by the launcher. *Stalled*: a restart will not mend it, "
-        "the endpoint gets condition `Stalled`."
+        "Why the server in a pod ended or cannot start is told by the launcher in front of it, with "
+        "[reasons of its own](server-reasons.md)."
+    )
+
+
+def _server_reasons(launcher: Mapping[str, Any]) -> Iterator[str]:
+    reasons = launcher["REASONS"]
+    yield (
+        "Told by the launcher, the first process of container `server`, in the container's termination message, and by "
+        "Berth in `status.problems` of the endpoint, with a message that names what the table leaves open. *Stalled*: "
+        "a restart will not mend it, the endpoint gets condition `Stalled`."
     )
     yield _table(
         ["Reason", "Stalled", "Meaning", "What to do"],
         (
-            [name, "yes" if name.strip("`") in PERMANENT else "", meaning, action]
-            for name, meaning, action in _reasons(LAUNCHER_REASONS)
+            [f"`{name}`", "yes" if reason.permanent else "", reason.meaning, _with_code(reason.suggestion)]
+            for name, reason in reasons.items()
+        ),
+    )
+    yield "## How each is seen, and how far that is proven"
+    yield (
+        "*real*: the named test in tests/contracts/launcher makes it happen to the launcher in front of vLLM. "
+        "*recorded*: output that others published is replayed, since it takes an accelerator. *unproven*: known from "
+        "the sources alone, so nothing is suggested."
+    )
+    yield _table(
+        ["Reason", "Seen by", "Evidence", "From"],
+        (
+            [f"`{name}`", _with_code(reason.detected), reason.evidence, _source(reason.proof)]
+            for name, reason in reasons.items()
         ),
     )
     yield "## Phases of a start"
     yield "The message of a pod with reason `Starting` names the phase."
-    yield _table(["Phase", "Meaning"], ([f"`{phase}`", meaning] for phase, meaning in PHASES.items()))
+    yield _table(["Phase", "Meaning"], ([f"`{phase}`", meaning] for phase, meaning in launcher["PHASES"].items()))
+
+
+def _with_code(text: str) -> str:
+    """The launcher speaks plain text: fields, settings and flags of vLLM get their backticks here."""
+    return re.sub(
+        r"(?<![`\w])((?:spec|settings)\.[\w.]*\w|config\.json|[A-Z]+_[A-Z_]+|chmod -R a\+rX)(?!`)", r"`\1`", text
+    )
+
+
+def _source(proof: str) -> str:
+    """A test as code, an issue of GitHub as a link."""
+    found = [
+        re.sub(r"^([\w.-]+/[\w.-]+)#(\d+)$", r"[\g<0>](https://github.com/\1/issues/\2)", part)
+        for part in proof.split(", ")
+    ]
+    return f"`{proof.partition('::')[2]}`" if "::" in proof else ", ".join(found)
 
 
 def _reasons(explained: Mapping[Any, Explanation]) -> Iterator[tuple[str, str, str]]:

@@ -24,6 +24,7 @@ PERMANENT = frozenset(
         "UnknownEngineArgument",
         "InvalidEngineArgument",
         "UnsupportedArchitecture",
+        "TokenizerMissing",
         "ModelNotFound",
         "NotAModel",
         "WeightsMissing",

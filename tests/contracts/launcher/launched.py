@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,6 +40,7 @@ class Launched:
     """A launcher with a temporary directory, ports and a termination log of its own; a context manager.
 
     bin_directory: where the `vllm` script lies, put first on PATH.  wrapper: a command to run it under.
+    payload: the directory that the payload image holds.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Launched:
         flags: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
+        payload: Path = PAYLOAD,
     ) -> None:
         self.directory = directory
         self.port, self.probes_port = free_port(), free_port()
@@ -67,7 +70,7 @@ class Launched:
         self.command = [
             *wrapper,
             sys.executable,
-            str(PAYLOAD),
+            str(payload),
             "serve",
             f"--source={source}",
             f"--probes-port={self.probes_port}",
@@ -77,6 +80,7 @@ class Launched:
             *("--shutdown-timeout", "20", *flags),
         ]
         self.log = directory / "log"
+        self._sessions: set[int] = set()
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
@@ -142,9 +146,19 @@ class Launched:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
+    def exit_code(self, seconds: float) -> int:
+        """Waits for the launcher's end."""
+
+        def over() -> bool:
+            self.members()
+            return self.process.poll() is not None
+
+        until(over, seconds, "the end")
+        return self.process.wait()
+
     def ended(self, seconds: float = 20) -> tuple[int, dict[str, str]]:
         """Exit code and termination message of a launcher that ends by itself."""
-        code = self.process.wait(seconds)
+        code = self.exit_code(seconds)
         text = self.termination_log.read_text()
         assert text.count("\n") == 1, text
         message: dict[str, str] = json.loads(text)
@@ -155,6 +169,19 @@ class Launched:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def members(self) -> list[int]:
+        """Pids of the living processes that the launcher's children, leaders of sessions, have started."""
+        with contextlib.suppress(OSError):
+            self._sessions.update(self.children())
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
+                # Outside of a container nobody may reap what a killed process leaves.
+                if int(session) in self._sessions and state != "Z":
+                    found.append(int(stat.parent.name))
+        return found
+
     def kill(self) -> None:
         """SIGKILL to the launcher and everything below it, as when a container is killed."""
         children = self.children()
@@ -162,6 +189,10 @@ class Launched:
         self.process.wait()
         for child in children:
             os.killpg(child, signal.SIGKILL)
+
+    def phases(self) -> list[str]:
+        """The phases that the log names."""
+        return re.findall(r"^\(berth\) [\d.]+ s: (\w+)$", self.text(), re.MULTILINE)
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")

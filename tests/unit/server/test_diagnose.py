@@ -1,4 +1,5 @@
-"""Reasons from output that vLLM 0.32 really printed on a CPU (tests/contracts/launcher/recorded)."""
+"""Reasons from output that vLLM 0.32 printed on a CPU, and of accelerators from published reports, which the catalogue
+names (tests/contracts/launcher/recorded)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +29,19 @@ CASES = [
     Case("wrong-quantization", 1, "InvalidEngineArgument", "Cannot find the config file for awq"),
     Case("unsupported-architecture", 1, "UnsupportedArchitecture", "'HarbourForCausalLM'"),
     Case("unknown-model-type", 1, "UnsupportedArchitecture", "model type harbour"),
-    Case("kv-cache-too-small", 1, "KVCacheTooSmall", "estimated maximum model length is 1048448"),
+    Case("kv-cache-too-small", 1, "KVCacheTooSmall", "needs 3.81 GiB of KV cache and there are 1.0 GiB; the largest"),
     Case("kv-cache-out-of-memory", 1, "OutOfMemory", "requested memory for kv (100000.0 GiB)"),
     Case("shared-memory-too-small", 1, "SharedMemoryTooSmall", "160 MiB required, 64 MiB free"),
     Case("no-weights", 1, "WeightsMissing", "/model"),
     Case("truncated-weights", 1, "WeightsCorrupt", "incomplete metadata, file not fully covered"),
-    Case("no-tokenizer", 1, "EngineExited", "Couldn't instantiate the backend tokenizer"),
+    Case("damaged-header", 1, "WeightsCorrupt", "invalid JSON in header"),
+    Case("no-tokenizer", 1, "TokenizerMissing", "Couldn't instantiate the backend tokenizer"),
+    Case("port-taken", 1, "PortInUse", "Address already in use"),
+    Case("no-device", 1, "DeviceMissing", "Failed to infer device type"),
+    Case("allocation-refused", 1, "OutOfMemory", "you tried to allocate 256000000000000 bytes"),
+    Case("cuda-out-of-memory", 1, "DeviceOutOfMemory", "GPU 2 has a total capacity of 14.62 GiB"),
+    Case("device-in-use", 1, "DeviceOutOfMemory", "is less than desired GPU memory utilization (0.9, 19.84 GiB)."),
+    Case("driver-too-old", 1, "DriverTooOld", "(found version 11040)."),
     Case("wrong-shape", 1, "EngineExited", "The size of tensor a (160) must match the size of tensor b (128)"),
 ]
 
@@ -75,7 +83,24 @@ def test_memory_that_runs_out_under_load_has_its_reason() -> None:
     lines = [
         "(EngineCore pid=9) ERROR 11-21 03:30:21 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to x"
     ]
-    assert diagnose.of_exit(0, lines, proven=True).reason == "OutOfMemory"
+    assert diagnose.of_exit(0, lines, proven=True).reason == "DeviceOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "says"),
+    [
+        ("Based on the available memory, the estimated maximum model length is 896. ", "that fits is 896."),
+        ("", "that fits is unknown."),
+    ],
+)
+def test_the_largest_length_that_fits_is_told(estimate: str, says: str) -> None:
+    line = (
+        "ValueError: To serve at least one request with the model's max seq len (2048), (0.5 GiB KV cache is needed, "
+        f"which is larger than the available KV cache memory (0.2 GiB). {estimate}Try increasing"
+    )
+    failure = diagnose.of_exit(1, [line], proven=False)
+    assert failure.message.startswith("One request of max-model-len 2048 needs 0.5 GiB of KV cache")
+    assert failure.message.endswith(says)
 
 
 def test_the_last_line_stands_in_for_an_exception() -> None:

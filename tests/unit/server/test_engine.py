@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from berth_server import client, engine, launcher
+from berth_server import engine, launcher
 from berth_server.protocol import Failure
 
 COMMAND = ["vllm", "serve", "/m", "--served-model-name", "a", "b", "--port", "8000"]
@@ -98,17 +98,6 @@ def test_refuses_images_it_cannot_serve_with(output: str, reason: str) -> None:
 @pytest.mark.parametrize("version", ["0.26.0", "0.32.0+cpu", "1.0.0", "0.1.dev1+g1234", "0.26.0rc1"])
 def test_accepts_releases_with_plugins_and_builds_from_source(version: str) -> None:
     assert engine.read_inspection(json.dumps({"version": version, "plugins": []}), "p")["version"] == version
-
-
-def test_requests_in_flight_are_summed_over_engines() -> None:
-    metrics = (
-        'vllm:num_requests_running{engine="0",model_name="a"} 2.0\n'
-        'vllm:num_requests_running{engine="1",model_name="a"} 1.0\n'
-        'vllm:num_requests_waiting{engine="0",model_name="a"} 4.0\n'
-        'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 4.0\n'
-    )
-    assert client.in_flight(metrics) == 7.0
-    assert client.in_flight("# nothing") is None
 
 
 def test_how_vllm_is_ended() -> None:
