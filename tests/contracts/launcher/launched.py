@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 PAYLOAD = Path(__file__).parents[3] / "images" / "server"
+# What a real vLLM is started with here: quickly, on the CPU.
+EAGER = ("--max-model-len", "2048", "--enforce-eager")
+CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+# For a whole start, which takes half a minute alone and many when others want the machine too.
+START_SECONDS = 900
 T = TypeVar("T")
 
 

@@ -21,10 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.contracts.launcher.launched import PAYLOAD, Launched, until
+from tests.contracts.launcher.launched import CPU, EAGER, PAYLOAD, START_SECONDS, Launched, until
 from tests.contracts.launcher.memory_limit import memory_limit
-
-START_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -173,13 +171,13 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
     copy = directory / "model"
     shutil.copytree(model, copy)
     plan = case.change(Plan(directory, copy, python))
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", **plan.env}
+    environment = {**CPU, **plan.env}
     launched = Launched(
         directory,
         python.parent,
         f"file://{copy}",
         copy,
-        flags=["--max-model-len", "2048", "--enforce-eager", *plan.flags],
+        flags=[*EAGER, *plan.flags],
         env={name: value for name, value in environment.items() if value},
         wrapper=plan.wrapper,
         payload=plan.payload,

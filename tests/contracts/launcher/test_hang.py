@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.launcher.launched import PAYLOAD, Launched, until
+from tests.contracts.launcher.launched import CPU, EAGER, PAYLOAD, START_SECONDS, Launched, until
 from tests.contracts.launcher.test_process import install
 
-START_SECONDS = 900
 SECONDS = 120
 SHORT = """
 import runpy, sys
@@ -30,9 +29,6 @@ progress.UNANSWERED_READY_SECONDS, progress.UNANSWERED_ALIVE_SECONDS = 10.0, 20.
 sys.argv[:] = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-
-
-FLAGS = ("--max-model-len", "2048", "--enforce-eager")
 
 
 def with_short_limits(launched: Launched) -> Launched:
@@ -63,8 +59,8 @@ def tokens(launched: Launched) -> float:
 
 @pytest.mark.timeout(2 * START_SECONDS)
 def test_an_engine_that_hangs_behind_a_healthy_server(python: Path, vllm_model: Path, tmp_path: Path) -> None:
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600"}
-    launched = Launched(tmp_path, python.parent, f"file://{vllm_model}", vllm_model, flags=FLAGS, env=environment)
+    environment = {**CPU, "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600"}
+    launched = Launched(tmp_path, python.parent, f"file://{vllm_model}", vllm_model, flags=EAGER, env=environment)
     with with_short_limits(launched):
         launched.until_ready(START_SECONDS)
         with idle_client(launched):

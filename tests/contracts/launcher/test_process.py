@@ -181,15 +181,6 @@ def test_an_image_with_a_vllm_without_plugins(launch: Launch) -> None:
     assert (code, message["reason"]) == (1, "VllmTooOld")
 
 
-def test_a_model_that_is_not_there_is_told_before_vllm_starts(launch: Launch, tmp_path: Path, model: Path) -> None:
-    witness = tmp_path / "witness"
-    with launch({"witness": str(witness)}, source="pvc://models/modle", model=model.parent / "modle") as launched:
-        code, message = launched.ended()
-    assert (code, message["reason"]) == (1, "ModelNotFound")
-    assert "pvc://models/modle" in message["message"]
-    assert not witness.exists()
-
-
 def test_drain_waits_for_what_is_in_flight(launch: Launch) -> None:
     with launch() as launched:
         launched.until_ready()
@@ -350,27 +341,30 @@ def test_a_download_told_to_end_ends_and_the_next_container_goes_on(launch: Laun
     assert list(model.rglob("*.incomplete")) == []
 
 
-def test_a_refused_token_names_its_secret(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "hub" / "harbour" / "tiny").mkdir(parents=True)
-    with (
-        Hub(tmp_path / "hub", token="hf_valid") as hub,
-        launch(
-            env={"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_old"},
-            source="hf://harbour/tiny",
-            model=tmp_path / "weights" / "harbour--tiny@main",
-            options=[f"--weights={tmp_path / 'weights'}", "--secret=hf-token"],
-        ) as launched,
-    ):
-        code, message = launched.ended()
-    assert (code, message["reason"]) == (1, "TokenRejected")
-    assert "hf-token" in message["message"]
-    assert "hf_old" not in launched.text() + launched.termination_log.read_text()
-
-
-def test_a_port_that_is_taken_is_told_without_a_traceback(launch: Launch) -> None:
-    launched = launch()
-    with launched.blocked_probes(), launched:
-        code, message = launched.ended()
-    assert (code, message["reason"]) == (1, "LauncherFailed")
-    assert "Address already in use" in message["message"]
-    assert "Traceback" not in launched.text()
+def test_weights_of_the_hub_that_vllm_cannot_read_are_checked_and_fetched_again(launch: Launch, tmp_path: Path) -> None:
+    base = tmp_path / "hub" / "harbour" / "tiny"
+    base.mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"w" * 500_000)
+    volume = tmp_path / "weights"
+    weights = volume / "harbour--tiny@main" / "model.safetensors"
+    with Hub(tmp_path / "hub") as hub:
+        launched = launch(
+            env={"HF_ENDPOINT": hub.url}, source="hf://harbour/tiny", model=weights.parent,
+            options=[f"--weights={volume}"],
+        )  # fmt: skip
+        with launched:
+            launched.until_ready()
+        before = weights.stat()
+        weights.write_bytes(b"x" + b"w" * 499_999)
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+        sound = launched.env["STUB_ENGINE"]
+        launched.env["STUB_ENGINE"] = json.dumps({"output": str(RECORDED / "damaged-header.txt"), "exit": 1})
+        with launched:
+            assert launched.ended()[1]["reason"] == "WeightsCorrupt"
+        launched.env["STUB_ENGINE"] = sound
+        with launched:
+            assert "SHA-256" in launched.ended()[1]["message"]
+        with launched:
+            launched.until_ready()
+        assert weights.read_bytes() == b"w" * 500_000

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from berth_server import protocol
-from tests.contracts.launcher.launched import Launched, until
+from tests.contracts.launcher.launched import CPU, EAGER, START_SECONDS, Launched, until
 from tests.hub import Hub
 
-START_SECONDS = 900
 # The pod's grace beyond its drain; whoever has not ended by then is killed.
 GRACE_SECONDS = 30
 BIG = "model.safetensors"
@@ -79,7 +78,7 @@ def slow_inspection(directory: Path) -> dict[str, str]:
 
 
 def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment = dict(CPU)
     source, path, options = f"file://{model}", model, []
     with contextlib.ExitStack() as stack:
         if case.phase == protocol.PREPARING:
@@ -89,9 +88,8 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
             source, path = "hf://harbour/tiny", directory / "weights" / "harbour--tiny@main"
             options = [f"--weights={directory / 'weights'}"]
             environment["HF_ENDPOINT"] = hub.url
-        flags = ["--max-model-len", "2048", "--enforce-eager"]
         launched = stack.enter_context(
-            Launched(directory, python.parent, source, path, options, flags, env=environment)
+            Launched(directory, python.parent, source, path, options, EAGER, env=environment)
         )
 
         def reached() -> bool:
