@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
 def refusals(ep: Endpoint) -> list[Refusal]:
     """Everything wrong with the spec that the API server could not refuse."""
-    texts = (*_args(ep.spec.server.args), *_quantities(ep), *_annotations(ep))
+    texts = (*_args(ep.spec.server.args), *_quantities(ep), *_rollout(ep), *_annotations(ep))
     found = [Refusal(Reason.INVALID_SPEC, text) for text in texts]
     return found + [Refusal(Reason.INVALID_POD_TEMPLATE, text) for text in _pod_template(ep.spec.pod_template)]
 
@@ -82,6 +82,13 @@ def _annotations(ep: Endpoint) -> Iterator[str]:
                 f"spec.service.annotations[{name}]: is not the name of an annotation: at most 63 letters, digits, '-', "
                 "'_' and '.', after an optional DNS name and a slash, for example example.com/note"
             )
+
+
+def _rollout(ep: Endpoint) -> Iterator[str]:
+    """Kubernetes refuses it too, but not while no pod serves: what is asked for then is 100%."""
+    value = ep.spec.rollout.max_unavailable
+    if isinstance(value, str) and int(value.rstrip("%")) > 100:
+        yield f"spec.rollout.maxUnavailable: {value} must not be greater than 100%"
 
 
 def _pod_template(template: dict[str, Any]) -> Iterator[str]:

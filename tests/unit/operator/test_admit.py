@@ -38,6 +38,8 @@ def _server(**fields: Any) -> Object:
 
 SPEC, TEMPLATE = Reason.INVALID_SPEC, Reason.INVALID_POD_TEMPLATE
 CASES = [
+    Case("more unavailable than there is", {"rollout": {"maxUnavailable": "101%"}}, SPEC,
+         "spec.rollout.maxUnavailable", "must not be greater than 100%"),
     Case("a flag with leading dashes", {"server": {"args": {"--seed": 1}}}, SPEC,
          "spec.server.args[--seed]", "write the flag without leading dashes: seed"),
     Case("a flag with underscores", _args(max_model_len=1), SPEC,
