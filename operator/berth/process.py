@@ -22,8 +22,9 @@ from berth.kube import permissions
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
+from berth.kube.launchers import Launchers, fetch_progress
 from berth.kube.lease import RENEWED_FOR, Lease
-from berth.kube.lookups import Lookups, fetch_progress
+from berth.kube.lookups import Lookups
 from berth.kube.reflector import Reflector, take
 from berth.kube.resources import CHILDREN, ENDPOINTS, PODS
 from berth.reconcile import Reconciler
@@ -83,7 +84,7 @@ class Operator:
             cache=self._cache,
             lookups=Lookups(self._client, time.monotonic),
             platform=settings.platform(),
-            fetch_progress=partial(fetch_progress, self._session),
+            launchers=Launchers(partial(fetch_progress, self._session), time.monotonic),
             clock=time.monotonic,
             now=utc_now,
         )

@@ -1,7 +1,7 @@
 """One pass over one endpoint: observe → plan → execute → summarize → one status write."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from berth.decide.admit import Refusal
 from berth.decide.conflict import TRUCE_SECONDS, Fight, after_apply, intent, is_truce, managers
 from berth.decide.diagnose import unschedulable
 from berth.decide.differs import differs
-from berth.decide.observed import ChildId, Conflict, Observed, child_id
+from berth.decide.observed import ChildId, Conflict, Observed, child_id, is_ready
 from berth.decide.parse import parse
 from berth.decide.plan import Plan, make_plan
 from berth.decide.refused import refused
@@ -23,16 +23,15 @@ from berth.decide.summarize import settling, summarize, unreadable
 from berth.desired.platform import Platform
 from berth.kube.cache import Cache
 from berth.kube.client import Client
+from berth.kube.launchers import PROGRESS_SECONDS, Launchers
 from berth.kube.lookups import Lookups
 from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, Resource
 
 Object = dict[str, Any]
-FetchProgress = Callable[[str], Awaitable[Object | None]]
 
 # A write makes the Deployment controller act, within milliseconds when it is not busy; one status write then tells all
 # of it. This is the longest that status waits for that: a thousand endpoints at once keep the controller busy.
 SETTLE_SECONDS = 120.0
-PROGRESS_SECONDS = 10.0
 SLOW_RETRY_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -40,16 +39,13 @@ log = structlog.get_logger()
 
 @dataclass
 class Reconciler:
-    """What a pass needs. fetch_progress: answer of the launcher at a pod IP, None without one.
-
-    clock: monotonic seconds.  now: RFC 3339 time of day in seconds.
-    """
+    """What a pass needs. clock: monotonic seconds.  now: RFC 3339 time of day in seconds."""
 
     client: Client
     cache: Cache
     lookups: Lookups
     platform: Platform
-    fetch_progress: FetchProgress
+    launchers: Launchers
     clock: Callable[[], float]
     now: Callable[[], str]
     _settle_until: dict[Key, float] = field(default_factory=dict)
@@ -76,10 +72,11 @@ class Reconciler:
         if wait := self._settle(key, ep, seen, refusal):
             return wait
         await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
-        return _next_look(seen, refusal)
+        return self._next_look(key, seen, refusal)
 
     def _forget(self, key: Key) -> None:
         self._settle_until.pop(key, None)
+        self.launchers.forget(key)
         for resource in CHILDREN:
             self._fights.pop((key, resource.kind), None)
 
@@ -115,10 +112,9 @@ class Reconciler:
         children |= {child_id(obj): obj for resource in CHILDREN for obj in self.cache.of(resource, key)}
         pods = tuple(pod for pod in self.cache.of(PODS, key) if not pod["metadata"].get("deletionTimestamp"))
         seen = Observed(endpoint=endpoint, children=children, pods=pods)
-        version_known = bool(((endpoint.get("status") or {}).get("engine") or {}).get("version"))
         seen = replace(
             seen,
-            progress=await self._progress(pods, version_known),
+            progress=await self._progress(ep, endpoint, pods),
             mount_events=await self.lookups.mount_events(pods),
         )
         if any(unschedulable(pod) for pod in pods):
@@ -126,16 +122,15 @@ class Reconciler:
             seen = replace(seen, nodes=nodes, bound_pods=bound_pods)
         return seen
 
-    async def _progress(self, pods: tuple[Object, ...], version_known: bool) -> dict[str, Object]:
-        asked = {
-            pod["metadata"]["name"]: pod["status"]["podIP"]
-            for pod in pods
-            if pod["status"].get("phase") == "Running"
-            and pod["status"].get("podIP")
-            and not (_ready(pod) and version_known)
-        }
-        answers = await asyncio.gather(*map(self.fetch_progress, asked.values()))
-        return {name: answer for name, answer in zip(asked, answers, strict=True) if answer is not None}
+    async def _progress(self, ep: Endpoint, endpoint: Object, pods: tuple[Object, ...]) -> dict[str, Object]:
+        """Of pods that start; of others only while status lacks what they can tell."""
+        status = endpoint.get("status") or {}
+        told = (status.get("engine") or {}).get("version"), (status.get("model") or {}).get("revision")
+        ready = [pod for pod in pods if is_ready(pod)]
+        known = told[0] and (told[1] or not ep.spec.model.source.startswith("hf://"))
+        started = await self.launchers.ask(ready) if not known else {}
+        starting = [pod for pod in pods if not is_ready(pod)]
+        return started | await self.launchers.progress(Key(ep.namespace, ep.name), starting)
 
     async def _execute(self, ep: Endpoint, seen: Observed, plan: Plan) -> tuple[Observed, Refusal | None]:
         """All writes of children. A refusal ends them and is told in status; what time mends is raised."""
@@ -191,6 +186,17 @@ class Reconciler:
         self._settle_until.pop(key, None)
         return None
 
+    def _next_look(self, key: Key, seen: Observed, refusal: Refusal | None) -> float | None:
+        if refusal is not None:
+            return (
+                SLOW_RETRY_SECONDS
+                if refusal.reason in (Reason.FORBIDDEN, Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION)
+                else None
+            )
+        if any(not is_ready(pod) for pod in seen.pods):
+            return self.launchers.due_seconds(key) or PROGRESS_SECONDS
+        return TRUCE_SECONDS if seen.conflicts else None
+
     async def _write_status(self, endpoint: Object, status: Object) -> None:
         """The only status write of the code base; none when nothing changed."""
         if endpoint.get("status") == status:
@@ -209,20 +215,3 @@ class Reconciler:
         self.cache.put(ENDPOINTS, written)
         ready = next(item for item in status["conditions"] if item["type"] == "Ready")
         log.info("status_written", ready=ready["status"], reason=ready["reason"], generation=meta["generation"])
-
-
-def _ready(pod: Object) -> bool:
-    conditions = pod["status"].get("conditions") or []
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
-
-
-def _next_look(seen: Observed, refusal: Refusal | None) -> float | None:
-    if refusal is not None:
-        return (
-            SLOW_RETRY_SECONDS
-            if refusal.reason in (Reason.FORBIDDEN, Reason.NAME_TAKEN, Reason.WAITING_FOR_DELETION)
-            else None
-        )
-    if any(not _ready(pod) for pod in seen.pods):
-        return PROGRESS_SECONDS
-    return TRUCE_SECONDS if seen.conflicts else None

@@ -1,8 +1,6 @@
 """The reconcile core against a real API server: calls counted, nothing written twice, drift repaired."""
 
-import http.server
 import json
-import threading
 import time
 from collections import Counter
 from typing import Any
@@ -220,43 +218,6 @@ def test_a_pod_whose_server_runs_stays_until_its_successor_is_ready(
     )
     assert rolling_update(kubectl, namespace)["maxUnavailable"] == 0
     assert old in pod_names(kubectl, namespace)
-
-
-def test_the_launchers_phase_is_on_the_object(kubectl: Kubectl, namespace: str, operator: Any) -> None:
-    """A server on a loopback address of its own plays the launcher; the node tier has the real one."""
-    kubectl.apply([endpoint(namespace)])
-    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
-    progress = {"v": 1, "phase": "Downloading", "bytes": 2**30, "total": 4 * 2**30, "engine": {"version": "0.32.0"}}
-
-    class Launcher(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(progress).encode()
-            self.send_response(200 if self.path == "/progress" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            """Quiet."""
-
-    address = "127.0.47.11"
-    with http.server.ThreadingHTTPServer((address, 8001), Launcher) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        running = {
-            "name": "server",
-            "image": "i",
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": {"running": {}},
-        }
-        new = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "containerStatuses": [running]}
-        patch_pod_status(kubectl, namespace, only_pod(kubectl, namespace), new)
-        eventually(lambda: status(kubectl, namespace)["problems"][0]["message"].startswith("phase"), 10, "the phase")
-        server.shutdown()
-    found = status(kubectl, namespace)
-    assert found["problems"][0]["message"] == "phase Downloading: 1.00 of 4.00 GiB"
-    assert found["engine"]["version"] == "0.32.0"
 
 
 def test_suspend_keeps_everything_but_the_pods_and_is_ready(kubectl: Kubectl, namespace: str, operator: Any) -> None:

@@ -16,6 +16,7 @@ from berth.api.names import Key
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
+from berth.kube.launchers import Launchers
 from berth.kube.lookups import Lookups
 from berth.kube.resources import ENDPOINTS
 from berth.process import utc_now
@@ -34,7 +35,7 @@ async def reconciler(control_plane: ControlPlane) -> AsyncIterator[Reconciler]:
 
     client = Client(partial(connect, str(control_plane.kubeconfig), {}), time.monotonic)
     clock = partial(next, itertools.count(step=60.0))
-    yield Reconciler(client, Cache(), Lookups(client, clock), PLATFORM, no_launcher, clock, utc_now)
+    yield Reconciler(client, Cache(), Lookups(client, clock), PLATFORM, Launchers(no_launcher, clock), clock, utc_now)
     await client.close()
 
 

@@ -73,4 +73,4 @@ def test_a_start_shows_the_launchers_phases(kubectl: Kubectl, namespace: str) ->
         return endpoints.ready(kubectl, namespace, "slow") is not None
 
     eventually(look, START_SECONDS, f"Ready, after {seen}")
-    assert any(message.startswith(("phase StartingEngine", "phase Loading")) for message in seen), seen
+    assert any(message.startswith(("Starting engine", "Loading weights")) for message in seen), seen

@@ -17,6 +17,7 @@ NAME_RULE = {
 PRINTER_COLUMNS = [
     {"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"},
     {"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason"},
+    {"name": "Progress", "type": "string", "jsonPath": ".status.progress.message"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Replicas", "type": "integer", "jsonPath": ".status.readyReplicas"},
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.source"},

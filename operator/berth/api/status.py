@@ -29,6 +29,23 @@ class Engine(Fields):
     """Version of vLLM that a running pod reported."""
 
 
+class Model(Fields):
+    """The model as it is in the pods."""
+
+    revision: str | None = None
+    """Commit of the `hf://` weights, as the youngest pod that told it has them. Pods that started at different times
+    have different ones when `spec.model.revision` is a branch that moved."""
+
+
+class Progress(Fields):
+    """How far a start is."""
+
+    phase: str
+    """Phase of the launcher, of the starting pod that is furthest on."""
+    message: str
+    """The same in words; of a download also what has come, how fast, and how long the rest will take."""
+
+
 class Problem(Fields):
     """Something that is wrong with a pod or with creating one."""
 
@@ -89,6 +106,10 @@ class Status(Fields):
     """Label selector of the pods, for autoscalers."""
     engine: Engine | None = None
     """The server as it is planned, and the version found running."""
+    model: Model | None = None
+    """The model as it is in the pods."""
+    progress: Progress | None = None
+    """How far a start is; only while a pod is starting, at most ten seconds old."""
     problems: list[Problem] = Field(default_factory=list, max_length=MAX_PROBLEMS, json_schema_extra=ATOMIC)
     """What is wrong, the most important first; empty when healthy."""
     problem_count: int | None = None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from berth.api import names
 from berth.api.conditions import REASON_EXPLANATION, Reason
 from berth.decide.observed import Observed
+from berth.decide.progress import progress_text
 from berth.decide.shortage import shortages
 
 _IMAGE_REASONS = frozenset(
@@ -181,7 +182,7 @@ def _node_not_ready(pod: dict[str, Any], seen: Observed) -> Problem | None:
 def _not_ready(pod: dict[str, Any], seen: Observed) -> Problem | None:
     told = seen.progress.get(pod["metadata"]["name"])
     if told:
-        message = phase_text(told)
+        message = progress_text(told)
     elif pod["status"].get("phase") == "Pending":
         message = (
             "the pod is scheduled, its containers are being created" if _scheduled(pod) else "waiting for the scheduler"
@@ -190,16 +191,6 @@ def _not_ready(pod: dict[str, Any], seen: Observed) -> Problem | None:
         message = "the server container runs, its launcher has not answered yet"
     container = names.SERVER_CONTAINER if _scheduled(pod) else ""
     return Problem(pod["metadata"]["name"], container, Reason.STARTING, message, "", waits=True)
-
-
-def phase_text(progress: Mapping[str, Any]) -> str:
-    """The launcher's phase as a sentence. Without a clock: it would change status on every pass."""
-    phase = str(progress.get("phase", "unknown"))
-    done, total = progress.get("bytes"), progress.get("total")
-    if phase == "Downloading" and isinstance(done, int):
-        of = f" of {total / 1024**3:.2f}" if isinstance(total, int) and total else ""
-        return f"phase {phase}: {done / 1024**3:.2f}{of} GiB"
-    return f"phase {phase}"
 
 
 def _scheduled(pod: dict[str, Any]) -> bool:

@@ -27,6 +27,12 @@ class Conflict(NamedTuple):
     managers: tuple[str, ...] = ()
 
 
+def is_ready(pod: Object) -> bool:
+    """Whether the pod's condition Ready is true."""
+    conditions = pod["status"].get("conditions") or []
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
 @dataclass(frozen=True)
 class Observed:
     """endpoint: the ModelEndpoint as read.  children: by kind and name, also foreign objects under a child's name.

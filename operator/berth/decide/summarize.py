@@ -11,6 +11,7 @@ from berth.decide.admit import Refusal, ignored
 from berth.decide.conflict import conflict_problem
 from berth.decide.diagnose import Problem, diagnose
 from berth.decide.observed import ChildId, Conflict, Observed
+from berth.decide.progress import progress, revision
 from berth.desired import engine
 from berth.desired.platform import Platform
 from berth.desired.service import url
@@ -51,9 +52,12 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
     if refusal is None:
         base = url(ep, platform)
         status |= {"url": base, "urls": {"OpenAI": f"{base}/v1"}, "engine": _engine(ep, seen, platform, before)}
+        status |= _model(seen, status["engine"], before)
     else:
         # The last valid spec is the one in use.
-        status |= {name: before[name] for name in ("url", "urls", "engine") if name in before}
+        status |= {name: before[name] for name in ("url", "urls", "engine", "model") if name in before}
+    if told := progress(seen):
+        status["progress"] = told
     status |= {
         "replicas": counts.get("replicas", 0),
         "readyReplicas": counts.get("readyReplicas", 0),
@@ -97,6 +101,14 @@ def _engine(ep: Endpoint, seen: Observed, platform: Platform, before: Mapping[st
     known = before.get("engine") or {}
     version = told[0] if told else known.get("version") if known.get("image") == found["image"] else None
     return found | ({"version": version} if version else {})
+
+
+def _model(seen: Observed, planned: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What pods told, or have told before of the same model path: it has the source and the revision in it."""
+    if told := revision(seen):
+        return {"model": {"revision": told}}
+    same = (before.get("engine") or {}).get("command", [])[2:3] == planned["command"][2:3]
+    return {"model": before["model"]} if same and "model" in before else {}
 
 
 def _with_since(problem: Problem, before: Mapping[str, Any], now: str) -> dict[str, Any]:

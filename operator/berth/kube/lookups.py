@@ -1,15 +1,10 @@
-"""Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts, launcher answers."""
+"""Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
-import aiohttp
-import orjson
-
 from berth import errors
-from berth.api import names
 from berth.kube.cache import trim
 from berth.kube.client import Client
 from berth.kube.resources import EVENTS, NODES, PODS
@@ -17,9 +12,6 @@ from berth.kube.resources import EVENTS, NODES, PODS
 Object = dict[str, Any]
 
 NODES_LIFE_SECONDS = 30.0
-PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=2, sock_connect=1)
-MAX_PROGRESS_BYTES = 65536
-_WORD = re.compile(r"[\w.+-]{1,64}")
 _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 
 
@@ -67,32 +59,3 @@ class Lookups:
                 last = max(failed, key=lambda event: int(event["metadata"]["resourceVersion"]))
                 found[meta["name"]] = str(last.get("message", ""))
         return found
-
-
-async def fetch_progress(session: aiohttp.ClientSession, pod_ip: str) -> Object | None:
-    """The launcher's /progress at a pod, protocol version 1; None when it does not answer so."""
-    host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
-    try:
-        url = f"http://{host}:{names.LAUNCHER_PORT}/progress"
-        async with session.get(url, timeout=PROGRESS_TIMEOUT, allow_redirects=False) as answer:
-            if answer.status != 200:
-                return None
-            told = orjson.loads(await answer.content.read(MAX_PROGRESS_BYTES))
-    except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
-        return None
-    return read_progress(told)
-
-
-def read_progress(told: Any) -> Object | None:
-    """What Berth uses of a launcher's answer, each field of its type: whoever owns the pod can answer anything."""
-    if not isinstance(told, dict) or told.get("v") != 1:
-        return None
-    engine = told.get("engine")
-    version = engine.get("version") if isinstance(engine, dict) else None
-    phase = told.get("phase")
-    return {
-        "phase": phase if isinstance(phase, str) and _WORD.fullmatch(phase) else "unknown",
-        "bytes": told["bytes"] if isinstance(told.get("bytes"), int) else None,
-        "total": told["total"] if isinstance(told.get("total"), int) else None,
-        "engine": {"version": version if isinstance(version, str) and _WORD.fullmatch(version) else None},
-    }

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from berth.api.conditions import REASON_EXPLANATION, Reason
-from berth.decide.diagnose import MAX_TEXT, Problem, diagnose, launcher_message, phase_text
+from berth.decide.diagnose import MAX_TEXT, Problem, diagnose, launcher_message
 from tests.builders import container, deployment, endpoint, node, observed, pod
 
 Object = dict[str, Any]
@@ -152,7 +152,7 @@ CASES = [
          problem("Starting", "waiting for the scheduler", "", waits=True)),
     Case("the launcher's phase", starting(containers=[container(**RUNNING)]),
          {"progress": {"demo-abc": {"v": 1, "phase": "LoadingWeights"}}},
-         problem("Starting", "phase LoadingWeights", "", "server", True)),
+         problem("Starting", "Loading weights", "", "server", True)),
     Case("cause before symptom: the image, not the container that never ran",
          starting(containers=[container("side", waiting=waiting("ErrImagePull", "x")), container(terminated=ended(1))]),
          {"progress": {"demo-abc": {"v": 1, "phase": "Downloading"}}},
@@ -272,37 +272,6 @@ MESSAGES = [
 @pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.name)
 def test_launcher_message(case: Message) -> None:
     assert launcher_message(case.given) == case.expect
-
-
-GIB = 1024**3
-
-
-class Phase(NamedTuple):
-    name: str
-    given: Object
-    expect: str
-
-
-PHASES = [
-    Phase("a phase", {"phase": "WarmingUp", "bytes": None, "total": None, "seconds": 3.0}, "phase WarmingUp"),
-    Phase("a download of known size", {"phase": "Downloading", "bytes": GIB, "total": 4 * GIB},
-          "phase Downloading: 1.00 of 4.00 GiB"),
-    Phase("a download of unknown size", {"phase": "Downloading", "bytes": GIB // 2, "total": None},
-          "phase Downloading: 0.50 GiB"),
-    Phase("a download that has not begun", {"phase": "Downloading", "bytes": None, "total": None}, "phase Downloading"),
-    Phase("sizes of another phase are not told", {"phase": "LoadingWeights", "bytes": 1, "total": 1},
-          "phase LoadingWeights"),
-    Phase("no phase", {}, "phase unknown"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("case", PHASES, ids=lambda case: case.name)
-def test_phase(case: Phase) -> None:
-    assert phase_text(case.given) == case.expect
-
-
-def test_the_seconds_of_a_phase_are_not_told_as_status_would_change_on_every_pass() -> None:
-    assert phase_text({"phase": "WarmingUp", "seconds": 1.0}) == phase_text({"phase": "WarmingUp", "seconds": 2.0})
 
 
 def test_a_node_that_does_not_report_is_named() -> None:

@@ -274,6 +274,29 @@ def test_version(case: Version) -> None:
     assert found["engine"].get("version") == case.expect
 
 
+STARTING = {"live_deployment": deployment(0, 1), "pods": (pod(ready=False),), "model": {"source": "hf://org/name"}}
+TELLS = {"demo-abc": {"phase": "Downloading", "bytes": 2**20, "revision": "c0ffee", "engine": {"version": None}}}
+
+
+def test_progress_is_there_only_while_a_pod_starts() -> None:
+    starting = status(**STARTING, progress=TELLS)
+    assert starting["progress"] == {"phase": "Downloading", "message": "Downloading 1 MiB"}
+    assert message(starting, "Ready") == "pod demo-abc: Downloading 1 MiB"
+    assert "progress" not in status(deployment(1, 1), pods=(pod(),), before=starting)
+
+
+def test_the_revision_stays_known_until_the_spec_names_another_model() -> None:
+    told = status(**STARTING, progress=TELLS)
+    assert told["model"] == {"revision": "c0ffee"}
+    model = {"source": "hf://org/name"}
+    assert status(model=model, replicas=2, before=told, generation=2)["model"] == {"revision": "c0ffee"}
+    refused = status(model=model, before=told, generation=2, refusal=Refusal(Reason.FORBIDDEN, "x"))
+    assert refused["model"] == {"revision": "c0ffee"}
+    for other in ({"source": "hf://org/other"}, {"source": "hf://org/name", "revision": "dev"}):
+        assert "model" not in status(model=other, before=told, generation=2)
+    assert "model" not in status(model={"source": "file:///m"}, before=told, generation=2)
+
+
 def test_since_is_kept_while_pod_container_and_reason_are_the_same() -> None:
     first = status(deployment(0, 1), pods=(CRASHED,), now=T0)
     again = copy.deepcopy(CRASHED)
