@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test down check fmt lint types layers generated generate unit golden golden-update apiserver contracts node manifests lock
+.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ demo: setup ## local cluster, chart, first example, one completion; last line `d
 	@$(RUN) $(PY) -m local demo
 
 test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
+
+bench: setup ## docs/benchmarks.md measured anew, about 25 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
+	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench
 
 down: setup ## remove everything that demo and test started on this machine
 	@$(RUN) $(PY) -m local down
@@ -58,6 +61,9 @@ golden-update: setup ## rewrite the expected children, to be reviewed as a diff
 
 apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
 	@$(RUN) $(PY) -m pytest -q tests/apiserver
+
+model: setup ## random steps against the operator, with new seeds for MINUTES (20), or those of one SEED
+	@$(RUN) BERTH_MODEL_MINUTES=$(if $(SEED),0,$(or $(MINUTES),20)) BERTH_MODEL_SEED=$(or $(SEED),$$RANDOM) $(PY) -m pytest -q -s tests/apiserver/test_model.py
 
 contracts: setup ## the launcher in front of real vLLM, on the bare machine
 	@$(RUN) BERTH_VLLM_PYTHON=$$($(PY) -m local vllm) $(PY) -m pytest -q tests/contracts

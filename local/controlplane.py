@@ -76,6 +76,10 @@ class ControlPlane:
         self._start("kube-apiserver")
         self._wait("kube-apiserver", "/readyz")
 
+    def pids(self) -> dict[str, int]:
+        """Process id of each program."""
+        return {name: process.pid for name, process in self._processes.items()}
+
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """A kubeconfig with a token of an existing service account, good for a day."""
         response = self._client.post(
