@@ -39,7 +39,8 @@ lint: setup ## formatting and lint
 	@$(RUN) .venv/bin/ruff format -q --check $(SOURCES) && .venv/bin/ruff check -q $(SOURCES)
 
 types: setup ## strict type checking
-	@$(RUN) .venv/bin/mypy -p berth -p berth_server -p local --no-error-summary
+	@$(RUN) .venv/bin/mypy -p berth -p local --no-error-summary
+	@$(RUN) .venv/bin/mypy -p berth_server --python-version 3.10 --no-error-summary
 
 layers: setup ## import contracts
 	@$(RUN) PYTHONPATH=operator:images/server .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
