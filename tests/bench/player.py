@@ -78,7 +78,8 @@ async def play(kubeconfig: str, namespace: str) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address, LAUNCHER_PORT).start()
+        # Several players give the same answer: it does not matter which of them is asked.
+        await web.TCPSite(runner, address, LAUNCHER_PORT, reuse_port=True).start()
     except OSError as error:
         sys.exit(
             f"{address}:{LAUNCHER_PORT}, where launchers of played pods answer: {error.strerror}; stop what is there"
