@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from local.kubectl import Kubectl, condition
+from tests.apiserver.endpoints import Calls
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("shared_operator")
@@ -146,6 +147,29 @@ def test_a_faulty_edit_leaves_the_pods_of_the_last_valid_spec_alone(
     mended = judged(kubectl, namespace, apply(kubectl, namespace))
     assert told(mended, "Ready") == ("True", "Serving")
     assert condition(mended, "Stalled") == {}
+
+
+def test_a_faulty_edit_changes_nothing_of_an_endpoint_without_a_serving_pod(kubectl: Kubectl, namespace: str) -> None:
+    """Its old pods may leave at once: Berth then asks for 100% unavailable, which hides that 150% were refused."""
+    apply(kubectl, namespace)
+    eventually(lambda: kubectl.get("mep", "demo", "-n", namespace).get("status", {}).get("replicas"), SECONDS, "a pod")
+    before = {kind: kubectl.get(kind, "demo", "-n", namespace)["spec"] for kind in CHILDREN}
+    args = {"server": {"args": {"seed": 1}}}
+    found = judged(kubectl, namespace, apply(kubectl, namespace, rollout={"maxUnavailable": "150%"}, **args))
+    assert told(found) == ("False", "InvalidSpec")
+    assert {kind: kubectl.get(kind, "demo", "-n", namespace)["spec"] for kind in CHILDREN} == before
+
+
+def test_several_faults_are_told_in_one_order(kubectl: Kubectl, namespace: str, calls: Calls) -> None:
+    """The API server tells them in another order each time: that alone must not be written."""
+    faults = {"containers": [["a"]], "volumes": [{"name": {"a": 1}}], "nodeSelector": "b", "hostNetwork": "yes"}
+    found = judged(kubectl, namespace, apply(kubectl, namespace, podTemplate={"spec": faults}))
+    assert told(found) == ("False", "InvalidPodTemplate")
+    for number in range(8):
+        tried = calls(namespace)["patch", "deployments"]
+        kubectl.run("annotate", "mep", "demo", "-n", namespace, f"example.com/touched={number}", "--overwrite")
+        eventually(lambda tried=tried: calls(namespace)["patch", "deployments"] > tried, SECONDS, "another attempt")
+    assert calls(namespace)["patch", "modelendpoints/status"] == 1
 
 
 CHILDREN = {
