@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from local.controlplane import ControlPlane
-from tests.apiserver.endpoints import ONE_ENDPOINT, writes
+from tests.apiserver.endpoints import writes
 from tests.bench.rig import Rig
 from tests.bench.scenario import Scenario
 
@@ -17,7 +17,10 @@ async def test_it_times_and_counts_one_endpoint_from_its_creation_to_the_last_ch
             for phase in (scenario.create, scenario.repair, scenario.delete):
                 await phase()
     created, repaired, deleted = (scenario.phases[name] for name in ("create", "repair", "delete"))
-    assert {call: count for call, count in writes(created.calls).items() if call[1] != "leases"} == ONE_ENDPOINT
+    made = {call: count for call, count in writes(created.calls).items() if call[1] != "leases"}
+    # One status if the pod ran before the operator looked, two if it was seen waiting first.
+    assert made.pop(("patch", "modelendpoints/status")) in (1, 2)
+    assert made == {("patch", kind): 1 for kind in ("deployments", "services", "poddisruptionbudgets")}
     assert 0 < created.seconds["children"] <= created.seconds["ready"]
     assert created.passes > 0
     assert created.cpu_seconds["operator"] > 0

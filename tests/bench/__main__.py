@@ -7,6 +7,7 @@ Exit code 1 when a bound does not hold, 2 for a wrong setting.
 import asyncio
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def main() -> int:
     broken = [item for item in bounds(results) if item.holds is False]
     for item in broken:
         say(f"does not hold: {item.what} {item.limit}, found {item.found}")
+    shutil.rmtree(STATE)
     say(f"written: {PAGE.relative_to(ROOT)}")
     return 1 if broken else 0
 

@@ -89,6 +89,7 @@ def test_the_comparison_is_with_the_better_of_both_and_says_where_it_fails() -> 
         ("create → all ready, s", "1.7", "**no**"),
         ("edit of all → rolled out, s", "200.0", "yes"),
         ("SIGKILL → an edit made meanwhile is applied, s", "1.8", "**no**"),
+        ("idle, writes per minute (ours: 100 endpoints)", "–", "yes"),
     ]
     assert rivals([result(10)]) == []
 
