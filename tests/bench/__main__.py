@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
+
 from local import locks
 from local.controlplane import ControlPlane
 from local.errors import LocalError
@@ -104,7 +106,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (LocalError, TimeoutError) as error:
+    except (LocalError, RuntimeError, TimeoutError, aiohttp.ClientError) as error:
         sys.exit(f"error: {error}; logs are in {STATE.relative_to(ROOT)}")
     except KeyboardInterrupt:
         sys.exit(130)
