@@ -156,6 +156,16 @@ def test_readiness_follows_the_engines_health_at_once(launch: Launch) -> None:
         until(lambda: launched.status("/readyz") == 200, 15, "ready again")
 
 
+def test_a_server_told_to_outlive_its_engine_is_ended(launch: Launch) -> None:
+    """As with VLLM_KEEP_ALIVE_ON_ENGINE_DEATH: /health answers 503 for ever, everything else 200."""
+    with launch() as launched:
+        launched.until_ready()
+        launched.tell_stub(health=503)
+        code, message = launched.ended(120)
+    assert (code, message["reason"]) == (1, "EngineDied")
+    assert "/health answers 503" in message["message"]
+
+
 def test_a_server_without_the_plugin_is_not_ready_but_failed(launch: Launch) -> None:
     with launch({"plugin": False}) as launched:
         code, message = launched.ended()
