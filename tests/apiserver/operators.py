@@ -48,7 +48,8 @@ class Operator:
     def start(self, awaited: str = "leading", **settings: str) -> None:
         """Start it and wait for a log event: that it leads. settings: BERTH_ variables without their prefix."""
         before = len(self.events(awaited))
-        env = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(self.kubeconfig)}
+        path = [str(ROOT / "operator"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "KUBECONFIG": str(self.kubeconfig)}
         env |= {f"BERTH_{name}": value for name, value in {"HTTP_PORT": "0", "LOG_FORMAT": "json", **settings}.items()}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen([sys.executable, "-m", "berth"], env=env, stderr=output, cwd="/")
