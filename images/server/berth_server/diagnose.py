@@ -135,10 +135,9 @@ def of_exit(code: int, lines: Sequence[str], proven: bool) -> Failure:
         return failure
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = ", as the kernel's out-of-memory killer does" if -code == signal.SIGKILL else ""
-        return Failure("EngineKilled", f"vLLM was killed by {name}{hint}.{_last_error(cause)}")
+        return Failure("EngineKilled", f"vLLM was killed by {name}.{_last_error(cause)}")
     if code == 0 or proven:
-        said = _last_error(cause) or " It left no error, as when a process of it is killed for want of memory."
+        said = _last_error(cause) or " It left no error, as when one of its processes is killed."
         return Failure("EngineDied", f"vLLM ended by itself with exit code {code}: its engine died.{said}")
     said = _last_error(cause or (texts[-1] if texts else None))
     return Failure("EngineExited", f"vLLM ended with exit code {code} before it served.{said}")

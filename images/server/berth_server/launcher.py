@@ -148,9 +148,7 @@ class Launcher:
         assert self._child.pid is not None
         kill_group(self._child.pid)
         await asyncio.to_thread(self._output.wait, 2.0)
-        failure = self._killed_for_memory() or diagnose.of_exit(
-            code, list(self._output.lines), self._status.snapshot.proven
-        )
+        failure = diagnose.of_exit(code, list(self._output.lines), self._status.snapshot.proven)
         if failure.reason == "WeightsCorrupt" and self._options.source.startswith("hf://"):
             # The next start compares the files with the hub's checksums, and fetches what differs.
             weights.forget(self._planned.model_path)
@@ -165,7 +163,8 @@ class Launcher:
     def _failure_of(self, work: asyncio.Task[None]) -> Failure:
         error = work.exception()
         if isinstance(error, Failure):
-            return error
+            # Whoever was killed left no word of it, and the others only say that it is gone.
+            return self._killed_for_memory() or error
         return Failure("LauncherFailed", f"Berth's launcher failed, which is a bug: {type(error).__name__}: {error}")
 
     def _hang(self) -> Failure | None:

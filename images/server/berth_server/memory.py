@@ -39,7 +39,7 @@ def limit_bytes(cgroups: str, root: str = CGROUPS) -> int | None:
 def failure(limit: int | None) -> Failure:
     """What to say when the kernel has killed. limit: the container's, in bytes."""
     where = f"at the container's memory limit of {limit / 2**30:.1f} GiB" if limit else "as the node ran out of memory"
-    return Failure("OutOfMemory", f"The kernel killed a process of vLLM {where}.")
+    return Failure("OutOfMemory", f"The kernel killed a process of the server {where}.")
 
 
 def _number(cgroups: str, root: str, unified: str, legacy: str, pattern: str) -> int | None:

@@ -227,7 +227,7 @@ REASONS: dict[str, Reason] = {
         "test_failures.py::test_a_failed_start_has_its_reason",
     ),
     "EngineKilled": Reason(
-        "vLLM was killed by a signal, and not for memory as far as the kernel tells.",
+        "vLLM was killed by a signal, and as far as the kernel counts not for want of memory.",
         "How vLLM ended.",
         "",
         "test_failures.py::test_a_failed_start_has_its_reason",

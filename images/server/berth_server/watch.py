@@ -76,15 +76,16 @@ class Watch:
             await asyncio.sleep(MOTION_SECONDS)
             if not self._status.snapshot.proven:
                 continue
+            metrics = ""
             with contextlib.suppress(OSError, http.client.HTTPException):
                 metrics = await self.ask(self.client.metrics)
-                now = time.monotonic()
-                self._status.update(motion=motion.after(self._status.snapshot.motion, metrics, now))
-                _, still_open = drain.connections(drain.read_tables(), self._planned.port, self.client.local_ports)
-                if motion.must_ask(self._status.snapshot.motion, still_open > 0, now):
-                    self._status.update(motion=motion.asked(self._status.snapshot.motion, now))
-                    # Beside this loop, which goes on looking; it ends with the process.
-                    self._asking = asyncio.create_task(self._ask_for_a_token())
+            now = time.monotonic()
+            self._status.update(motion=motion.after(self._status.snapshot.motion, metrics, now))
+            _, still_open = drain.connections(drain.read_tables(), self._planned.port, self.client.local_ports)
+            if motion.must_ask(self._status.snapshot.motion, still_open > 0, now):
+                self._status.update(motion=motion.asked(self._status.snapshot.motion, now))
+                # Beside this loop, which goes on looking; it ends with the process.
+                self._asking = asyncio.create_task(self._ask_for_a_token())
 
     async def _ask_for_a_token(self) -> None:
         # On a connection of its own: the answer may never come.

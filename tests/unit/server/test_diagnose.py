@@ -76,7 +76,7 @@ def test_a_killed_engine_leaves_no_error_and_that_is_said() -> None:
     ]
     failure = diagnose.of_exit(0, lines, proven=True)
     assert failure.reason == "EngineDied"
-    assert failure.message.endswith("It left no error, as when a process of it is killed for want of memory.")
+    assert failure.message.endswith("It left no error, as when one of its processes is killed.")
 
 
 def test_memory_that_runs_out_under_load_has_its_reason() -> None:
