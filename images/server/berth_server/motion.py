@@ -42,8 +42,8 @@ def in_flight(metrics: str) -> float | None:
 def after(motion: Motion, metrics: str, now: float) -> Motion:
     """Motion after one more look at the metrics.
 
-    Without an answer, without the series (--disable-log-stats) or with an engine put to sleep nothing can be told, which
-    counts as motion. metrics: the Prometheus text, empty for no answer.
+    metrics: the Prometheus text, empty for no answer. Without it, without the series (--disable-log-stats) or with an
+    engine put to sleep nothing can be told, which counts as motion.
     """
     vitals = "\n".join(_VITAL.findall(metrics))
     if not vitals or vitals != motion.vitals or _ASLEEP.search(metrics):

@@ -101,7 +101,8 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
         seen = len(launched.members())
         os.kill(launched.process.pid, signal.SIGTERM)
         code = launched.process.wait(GRACE_SECONDS)
-    return Outcome(code, launched.phases(), launched.termination_log.read_text(), seen, launched.members())
+        left = launched.members()
+    return Outcome(code, launched.phases(), launched.termination_log.read_text(), seen, left)
 
 
 @pytest.mark.timeout(2 * START_SECONDS)
