@@ -163,6 +163,13 @@ CASES = (
     Case("killed for memory", "OutOfMemory", "at the container's memory limit of 1.2 GiB", little_memory),
     Case("shared memory", "SharedMemoryTooSmall", "MiB required", small_shared_memory),
     Case("plugin broken", "PluginFailed", "does not know GET /berth/info", broken_plugin),
+    # vLLM imports it last, with the weights loaded.
+    Case(
+        "middleware missing",
+        "EngineExited",
+        "No module named 'nowhere'",
+        lambda plan: replace(plan, flags=("--middleware", "nowhere.guard")),
+    ),
     Case("completion refused", "ProofFailed", "with 403: only with a badge", refusing),
 )
 
