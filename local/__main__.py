@@ -20,7 +20,10 @@ def main(arguments: list[str]) -> int:
     down.add_argument("--purge", action="store_true", help="remove its images too")
     commands.add_parser("images", help="build the images and import them into the node (root)")
     commands.add_parser("model", help="train the test model (root)")
-    commands.add_parser("vllm", help="make an environment with vLLM for CPUs and print its Python")
+    vllm_command = commands.add_parser("vllm", help="make an environment with vLLM for CPUs and print its Python")
+    vllm_command.add_argument(
+        "--oldest", action="store_true", help="the oldest supported release, on the oldest Python"
+    )
     commands.add_parser("demo", help="cluster, chart, first example, one completion (root)")
     commands.add_parser("manifests", help="write dist/install.yaml: what the chart installs, as one plain file")
     kubectl = commands.add_parser("kubectl", help="kubectl as the cluster's administrator", add_help=False)
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int:
     elif args.command == "vllm":
         from local import vllm
 
-        print(vllm.ensure_python())
+        print(vllm.ensure_python(args.oldest))
     elif args.command == "demo":
         from local import demo
 

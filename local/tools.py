@@ -31,7 +31,7 @@ _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/vers
 class _Module:
     """One folder below `local/go` and the programs it yields.
 
-    binaries: name here → name that `go build` gives.  target: what to build.
+    binaries: name here → name that `go build` gives.  target: what to build.  modfile: used in place of go.mod.
     first_time: how long it takes on two cores, for people.
     """
 
@@ -39,6 +39,7 @@ class _Module:
     version: str
     binaries: dict[str, str]
     target: str = "tool"
+    modfile: str = "go.mod"
     linker_variables: tuple[str, ...] = ()
     first_time: str = ""
 
@@ -74,6 +75,14 @@ _MODULES = (
     _Module("helm", "v4.3.1", {"helm": "helm"}, first_time="first time: about 2 min"),
     _Module("coredns", "v1.14.7", {"coredns": "coredns"}, first_time="first time: about 2 min"),
     _Module("pause", "v1", {"pause": "pause"}, target="."),
+    *(
+        _Module("python", version, {name: "python"}, target=".", modfile=f"{name.removeprefix('python')}.mod")
+        for name, version in (
+            ("python3.10", "v0.0.0-3.10.16-20241219-1"),
+            ("python3.13", "v0.0.0-3.13.1-20241219-1"),
+            ("python3.14", "v0.0.0-3.14.6-20260610-1"),
+        )
+    ),
 )
 _MODULE_OF = {binary: module for module in _MODULES for binary in module.binaries}
 
@@ -87,15 +96,12 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
     """Paths of the named programs; those not in the cache are built first.
 
     names: among etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, helm,
-    coredns, pause.
+    coredns, pause, python3.10, python3.13, python3.14. The last three unpack an interpreter: see `local.pythons`.
     """
     wanted = list(names)
     if unknown := sorted(set(wanted) - _MODULE_OF.keys()):
         raise LocalError(f"no such program: {', '.join(unknown)}; there are {', '.join(sorted(_MODULE_OF))}")
-    folders = {
-        module.folder: _built(module) for module in _MODULES if any(_MODULE_OF[name] is module for name in wanted)
-    }
-    return {name: folders[_MODULE_OF[name].folder] / name for name in wanted}
+    return {name: _built(_MODULE_OF[name]) / name for name in wanted}
 
 
 def _built(module: _Module) -> Path:
@@ -122,7 +128,8 @@ def _built(module: _Module) -> Path:
 def _build_command(go: Path, module: _Module, output: Path) -> list[str]:
     return [
         "env", "CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOTOOLCHAIN=local", "GOWORK=off",
-        str(go), "build", "-trimpath", f"-ldflags={_linker_flags(module)}", f"-o={output}/", module.target,
+        str(go), "build", f"-modfile={module.modfile}", "-trimpath", f"-ldflags={_linker_flags(module)}",
+        f"-o={output}/", module.target,
     ]  # fmt: skip
 
 
