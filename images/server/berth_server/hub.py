@@ -207,7 +207,8 @@ def _verify(directory: str, files: Mapping[str, File]) -> None:
             return _digest(hashlib.sha256(), whole) != file.sha256
         if file.blob:
             # As `git hash-object`: of a header and the content.
-            return _digest(hashlib.sha1(b"blob %d\0" % os.path.getsize(whole)), whole) != file.blob  # noqa: S324
+            header = b"blob %d\0" % os.path.getsize(whole)
+            return _digest(hashlib.sha1(header, usedforsecurity=False), whole) != file.blob
         return False
 
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
@@ -242,6 +243,6 @@ def main(repo: str, revision: str, directory: str) -> int:
         os.environ.setdefault(OLD_CERTIFICATES, os.environ[CERTIFICATES])
     endpoint = os.environ.get("HF_ENDPOINT") or PUBLIC_HUB
     wanted = Wanted(repo, revision, directory, endpoint, token=os.environ.get("HF_TOKEN"))
-    # The runtime sets HOSTNAME to the pod's name, also when the pod uses the node's network and its host name.
+    # The pod's name; in the node's network that of the node, which has room for one such pod on our port.
     lease = Lease(directory + ".lock", os.environ.get("HOSTNAME") or os.uname().nodename, lost)
     return 0 if fetch(wanted, lease, say, time.sleep) else 1

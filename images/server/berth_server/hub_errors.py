@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,8 +49,7 @@ def described(error: BaseException, token: str | None) -> dict[str, Any]:
         if status is None and response is not None:
             status = response.status_code
             hub_message = response.headers.get("X-Error-Message")
-        # An SSL error's number is none of the system's.
-        if number is None and isinstance(link, OSError) and not isinstance(link, ssl.SSLError):
+        if number is None and isinstance(link, OSError):
             number = link.errno
         link = link.__cause__ or link.__context__
     message = " ".join(str(error).split())[:1000]
@@ -82,7 +80,7 @@ def _full(error: Mapping[str, Any]) -> bool:
 
 
 def _denied(error: Mapping[str, Any]) -> bool:
-    """Whether a file may not be written. A firewall denies connections with the same numbers."""
+    """Whether a file may not be written. A firewall and an SSL error have the same numbers."""
     denied = error["errno"] in (errno.EACCES, errno.EPERM, errno.EROFS) and error["status"] is None
     return denied and not _TRANSPORT_ERRORS.intersection(error["names"])
 
