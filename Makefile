@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node manifests lock
+.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node drain-load manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ contracts: setup ## the launcher in front of real vLLM, on the bare machine
 
 node: setup ## real kubelet, containerd and vLLM (root)
 	@$(RUN) $(PY) -m pytest -q tests/node
+
+drain-load: setup ## pods leaving under load again and again, about 20 minutes; BERTH_DRAIN_ROUNDS=5 (root)
+	@$(RUN) BERTH_DRAIN_ROUNDS=$${BERTH_DRAIN_ROUNDS:-5} $(PY) -m pytest -q -s tests/node/test_drain.py
 
 manifests: setup ## dist/install.yaml: what the chart installs, as one plain file
 	@$(RUN) $(PY) -m local manifests
