@@ -9,16 +9,15 @@ Not mocked: anything. Fake are the GPUs of the node (a number in its status) and
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from local import images, model, node, volumes
-from local.demo import CLAIM, MODEL_DIRECTORY
+from local import images, node
 from local.kubectl import Kubectl
 from local.locks import held
+from tests.node import endpoints
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,13 +52,8 @@ def references(demo: str) -> dict[str, str]:
     return images.ensure(["operator", "server", "vllm-cpu"])
 
 
-@pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    """A namespace with restricted Pod Security and the test model; gone, and seen to be gone, afterwards."""
-    name = f"node-{uuid.uuid4().hex[:6]}"
-    restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}])
-    kubectl.claim(volumes.publish(name, CLAIM, {MODEL_DIRECTORY: model.ensure()}))
-    yield name
-    kubectl.run("delete", "namespace", name, "--wait=true", timeout_seconds=240)
-    kubectl.run("delete", "pv", f"{name}-{CLAIM}", "--ignore-not-found")
+@pytest.fixture(name="namespace")
+def namespace_of_the_test(kubectl: Kubectl) -> Iterator[str]:
+    """One per test."""
+    with endpoints.namespace(kubectl) as name:
+        yield name

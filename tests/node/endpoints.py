@@ -1,15 +1,55 @@
 """Endpoints on the node, as the tests ask about them."""
 
 import ipaddress
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
-from local.demo import EXAMPLE
+from local import model, volumes
+from local.demo import CLAIM, EXAMPLE, MODEL_DIRECTORY
 from local.kubectl import Kubectl, condition
 
 Object = dict[str, Any]
+UID = 65532
+"""Of the servers, by the chart's settings.runAsUser."""
+
+
+@contextmanager
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A new one with restricted Pod Security and the test model; gone, and seen to be gone, afterwards."""
+    name = f"node-{uuid.uuid4().hex[:6]}"
+    restricted = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": restricted}}])
+    try:
+        kubectl.claim(volumes.publish(name, CLAIM, {MODEL_DIRECTORY: model.ensure()}))
+        yield name
+    finally:
+        kubectl.run("delete", "namespace", name, "--wait=true", timeout_seconds=240)
+        kubectl.run("delete", "pv", f"{name}-{CLAIM}", "--ignore-not-found")
+
+
+@contextmanager
+def engine_cache(kubectl: Kubectl, namespace: str, claim: str) -> Iterator[Path]:
+    """An empty claim that the servers' user may write, as a provisioner would make it; the directory behind it."""
+    directory = volumes.HOST_DIRECTORY / namespace / claim
+    try:
+        kubectl.claim(volumes.publish(namespace, claim, {}))
+        os.chown(directory, UID, UID)
+        yield directory
+    finally:
+        kubectl.run("delete", "pv", f"{namespace}-{claim}", "--ignore-not-found", "--wait=false")
+
+
+def written(directory: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every file there: what was only read stays the same."""
+    found = {path: path.stat() for path in directory.rglob("*") if path.is_file()}
+    return {str(path.relative_to(directory)): (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
 
 
 def endpoint(name: str, **spec: Any) -> Object:

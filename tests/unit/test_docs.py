@@ -122,6 +122,19 @@ def test_commands_exist(page: Path) -> None:
 
 
 @pages
+def test_named_tests_exist(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/.]+)::(\w+)`", page.read_text()):
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file}::{name}"
+
+
+def test_every_trap_names_its_test_or_says_why_there_is_none() -> None:
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| ([^|]+) \|$", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)[2:]
+    assert rows
+    for shown in rows:
+        assert re.fullmatch(r"(`tests/[\w/.]+::test_\w+` ?)+|No test: .+", shown), shown
+
+
+@pages
 def test_shell_blocks_parse(page: Path) -> None:
     for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
         done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
