@@ -59,10 +59,6 @@ def flags(*words: str) -> Callable[[Plan], Plan]:
     return lambda plan: replace(plan, flags=words)
 
 
-def env(**variables: str) -> Callable[[Plan], Plan]:
-    return lambda plan: replace(plan, env=variables)
-
-
 def config(**values: object) -> Callable[[Plan], Plan]:
     def change(plan: Plan) -> Plan:
         path = plan.model / "config.json"
@@ -144,12 +140,10 @@ CASES = (
     Case("server killed", "EngineKilled", "SIGKILL", killed),
     Case("unknown flag", "UnknownEngineArgument", "--nope 1", flags("--nope", "1")),
     Case("wrong value", "InvalidEngineArgument", "argument --dtype: invalid choice", flags("--dtype", "float3")),
-    Case("refused value", "InvalidEngineArgument", "99999", flags("--max-model-len", "99999")),
     Case("architecture", "UnsupportedArchitecture", "HarbourLM", config(architectures=["HarbourLM"])),
     Case("no tokenizer", "TokenizerMissing", "backend tokenizer", without("tokenizer*")),
     Case("port taken", "PortInUse", "Address already in use", port_taken),
     Case("no device", "DeviceMissing", "Failed to infer device type", no_device),
-    Case("unknown reason", "EngineExited", "Could not load logging config", env(VLLM_LOGGING_CONFIG_PATH="/nope")),
     Case("no weights", "WeightsMissing", "no weights that vLLM can load", without("*.safetensors")),
     Case("weights cut", "WeightsCorrupt", "file not fully covered", cut_weights),
     Case(
