@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node drain-load manifests lock
+.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node drain-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ node: setup ## real kubelet, containerd and vLLM (root)
 
 drain-load: setup ## pods leaving under load again and again, about 20 minutes; BERTH_DRAIN_ROUNDS=5 (root)
 	@$(RUN) BERTH_DRAIN_ROUNDS=$${BERTH_DRAIN_ROUNDS:-5} $(PY) -m pytest -q -s tests/node/test_drain.py
+
+second-start: setup ## what a kept engine cache saves: first and second start, compiled and eager; about 7 minutes (root)
+	@$(RUN) $(PY) -m pytest -q -s tests/node/second_start.py
 
 manifests: setup ## dist/install.yaml: what the chart installs, as one plain file
 	@$(RUN) $(PY) -m local manifests
