@@ -196,6 +196,8 @@ def render(results: Sequence[Result], machine: str) -> str:
         "### Who uses the CPU while endpoints are created",
         table(["endpoints", *sizes], _rows(results, SHARES)),
     ]
+    if any(result.raw for result in results):
+        parts += ["### Where the operator's CPU goes, ms per endpoint", _parts([item for item in results if item.raw])]
     if rows := rivals(results):
         head = ["100 endpoints", "Berth", "operator A", "operator B", "times the best", f"≥ {TIMES_BETTER}"]
         parts += ["### Beside two other operators", table(head, rows), RIVALS_NOTE]
@@ -208,6 +210,14 @@ def _verdict(holds: bool | None) -> str:
 
 def _rows(results: Sequence[Result], cells: Mapping[str, Cell]) -> list[list[str]]:
     return [[what, *(cell(result) for result in results)] for what, cell in cells.items()]
+
+
+def _parts(results: Sequence[Result]) -> str:
+    rows = []
+    for phase in WORK:
+        parts = [result.cpu_parts(phase) for result in results]
+        rows += [[f"{phase}: {name}", *(number(part[name]) for part in parts)] for name in parts[0]]
+    return table(["endpoints", *(f"{result.count:,}" for result in results)], rows)
 
 
 def _calls(result: Result) -> str:

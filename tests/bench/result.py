@@ -28,7 +28,9 @@ class Result:
 
     def raw_seconds(self, until: str) -> float | None:
         """Seconds of the raw writes until the last child ("children") or status ("status"): mean of the runs."""
-        name = "children_seconds" if until == "children" else "seconds"
+        return self._told("children_seconds" if until == "children" else "seconds")
+
+    def _told(self, name: str) -> float | None:
         return sum(told[name] for told in self.raw) / len(self.raw) if self.raw else None
 
     def ratio(self, until: str) -> float | None:
@@ -44,6 +46,21 @@ class Result:
         """All of the operator's CPU by passes: watching, encoding, TLS and logging included."""
         seconds = sum(self.phases[name].cpu_seconds["operator"] for name in phases)
         return 1000 * seconds / max(1, sum(self.phases[name].passes for name in phases))
+
+    def cpu_parts(self, phase: str) -> dict[str, float]:
+        """Where the operator's CPU per endpoint went, ms; empty without raw runs.
+
+        Requests at the price of raw ones, decisions at the price of those about endpoints that need nothing, and what
+        is left: watches, event loop, logging, asking launchers.
+        """
+        request, decision = self._told("cpu_seconds_per_request"), self._told("cpu_seconds_per_decision")
+        if request is None or decision is None:
+            return {}
+        found = {
+            "requests to the API server": 1000 * request * self.calls(phase, READ_VERBS | WRITE_VERBS) / self.count,
+            "decisions of passes": 1000 * decision * self.phases[phase].passes / self.count,
+        }
+        return found | {"watches, event loop, logging": self.cpu_ms(phase) - sum(found.values())}
 
     def cpu_share(self, phase: str, process: str) -> float:
         """Part of the CPU that all processes used."""

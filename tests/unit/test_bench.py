@@ -38,7 +38,12 @@ def result(count: int, *, cpu: float = 0.009, raw: float = 3.0, idle_writes: int
         )
         for name in SECONDS
     }
-    told = {"children_seconds": raw, "seconds": raw, "cpu_seconds": 1.0}
+    told = {
+        "children_seconds": raw,
+        "seconds": raw,
+        "cpu_seconds_per_request": 0.0005,
+        "cpu_seconds_per_decision": 0.0003,
+    }
     return Result(count, phases, [told, told], 600.0, "v1")
 
 
@@ -99,3 +104,6 @@ def test_the_page_has_a_column_for_each_size() -> None:
     assert "| endpoints | 10 | 100 |" in text
     assert "| create: writes per endpoint | 4.00 | 4.00 |" in text
     assert "| kube-apiserver | 80% | 80% |" in text
+    assert "| create: requests to the API server | 2.5 | 2.5 |" in text
+    assert "| create: decisions of passes | 1.5 | 1.5 |" in text
+    assert "| create: watches, event loop, logging | 5.0 | 5.0 |" in text
