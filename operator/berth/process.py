@@ -42,7 +42,7 @@ STOP_SECONDS = 10.0
 WATCH_STOP_SECONDS = 3.0
 PERMISSIONS_AGAIN_SECONDS = 15.0
 SILENT_SECONDS = 60.0
-BURST_SECONDS = 0.2
+BURST_SECONDS = 0.5
 # After the first object of a relist, long enough for the rest of it to arrive.
 RELIST_SECONDS = 2.0
 

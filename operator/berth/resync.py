@@ -3,11 +3,12 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
 from berth import errors
-from berth.kube.cache import Cache
+from berth.kube.cache import Cache, trim
 from berth.kube.client import Client
 from berth.kube.resources import WATCHED, Resource
 from berth.telemetry.metrics import Metrics
@@ -27,7 +28,9 @@ async def refresh(
     """
     versions = {}
     for resource in resources:
-        objects, versions[resource] = await client.list(resource, labels=resource.selector)
+        objects, versions[resource] = await client.list(
+            resource, labels=resource.selector, keep=partial(trim, resource)
+        )
         for key in cache.replace(resource, objects, versions[resource]):
             queue.add(key)
     return versions

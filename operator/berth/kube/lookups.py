@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from berth import errors
@@ -35,10 +36,10 @@ class Lookups:
                 fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
                 try:
                     nodes, _ = await self._client.list(NODES)
-                    pods, _ = await self._client.list(PODS, fields=fields)
+                    pods, _ = await self._client.list(PODS, fields=fields, keep=partial(trim, PODS))
                 except errors.Forbidden:
                     nodes, pods = [], []
-                self._nodes = tuple(nodes), tuple(trim(PODS, pod) for pod in pods)
+                self._nodes = tuple(nodes), tuple(pods)
                 self._nodes_at = self._clock()
             return self._nodes
 

@@ -7,13 +7,14 @@ Written for children and pods, of which a hundred endpoints make thousands of ev
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from berth import errors
 from berth.api.names import Key
-from berth.kube.cache import Cache, endpoint_key
+from berth.kube.cache import Cache, endpoint_key, trim
 from berth.kube.client import Client
 from berth.kube.resources import Resource
 
@@ -61,7 +62,9 @@ class Reflector:
             log.warning("watch_interrupted", resource=self._resource.plural, error=str(error))
 
     async def _list(self) -> str:
-        objects, version = await self._client.list(self._resource, labels=self._resource.selector)
+        objects, version = await self._client.list(
+            self._resource, labels=self._resource.selector, keep=partial(trim, self._resource)
+        )
         for key in self._cache.replace(self._resource, objects, version):
             self._wake(key)
         return version

@@ -35,7 +35,7 @@ class Script:
         self.lists = lists or []
         self.asked: list[str] = []
 
-    async def list(self, resource: object, *, labels: str) -> tuple[list[Object], str]:
+    async def list(self, resource: object, *, labels: str, keep: object) -> tuple[list[Object], str]:
         self.asked.append("list")
         return self.lists.pop(0)
 
