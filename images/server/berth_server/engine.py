@@ -143,6 +143,21 @@ def environment(env: Mapping[str, str], payload: str, plugins: Sequence[str]) ->
     return made
 
 
+def check_cache(env: Mapping[str, str]) -> None:
+    """Raises Failure when torch's cache cannot be written: torch makes the directory whenever it is imported."""
+    directory = env.get("TORCHINDUCTOR_CACHE_DIR")
+    if not directory:
+        return
+    try:
+        os.makedirs(directory, exist_ok=True)
+        why = "" if os.access(directory, os.W_OK) else "not writable"
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        message = f"The engine cache, {directory}, cannot be written by uid {os.getuid()}: {why}."
+        raise Failure("VolumeNotWritable", message)
+
+
 def argv(engine: Engine, script: str | None, python: str) -> list[str]:
     """The command as planned, with the program found."""
     program = [script] if script else [python, "-m", "vllm.entrypoints.cli.main"]

@@ -123,6 +123,7 @@ class Launcher:
             )
         else:
             await asyncio.to_thread(weights.check_readable, path, options.source)
+        engine.check_cache(self._env)
         self._status.phase(protocol.STARTING_ENGINE)
         env = engine.environment(self._env, options.payload, found["plugins"])
         ended = self._child.start(engine.argv(self._planned, script, python), env, self._output, self._output)

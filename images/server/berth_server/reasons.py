@@ -115,8 +115,8 @@ REASONS: dict[str, Reason] = {
         "test_before_vllm.py::test_a_weights_volume_that_is_too_small",
     ),
     "VolumeNotWritable": Reason(
-        "The server's uid may not write to the weights volume.",
-        "The first write of the download.",
+        "The server's uid may not write to the volume of the weights or of the engine cache.",
+        "The first write of the download; the cache is tried before vLLM starts.",
         "Make the volume writable for the uid of the chart's settings.runAsUser.",
         "test_before_vllm.py::test_a_weights_volume_that_is_read_only",
     ),

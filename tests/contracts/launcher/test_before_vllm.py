@@ -199,6 +199,20 @@ def test_a_weights_volume_that_is_read_only(fetch: Launch, tmp_path: Path) -> No
     assert "uid 0" in message["message"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_an_engine_cache_that_is_read_only(launch: Launch, vllm_model: Path, tmp_path: Path, there: bool) -> None:
+    """torch would not be imported where the directory cannot be made, and could not compile where it is."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    cache = volume if there else volume / "torchinductor"
+    wrapper = mounted(volume, "ro")
+    with launch(f"file://{vllm_model}", vllm_model, wrapper=wrapper, TORCHINDUCTOR_CACHE_DIR=str(cache)) as launched:
+        code, message = launched.ended(SECONDS)
+    assert (code, message["reason"]) == (1, "VolumeNotWritable")
+    assert f"The engine cache, {cache}," in message["message"]
+    assert "StartingEngine" not in launched.text()
+
+
 def test_a_launcher_that_cannot_run(launch: Launch, vllm_model: Path) -> None:
     launched = launch(f"file://{vllm_model}", vllm_model)
     (launched.directory / "tmp" / "berth").touch()
