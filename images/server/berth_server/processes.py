@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import deque
@@ -143,19 +144,9 @@ def spawn(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, int, int
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
-        pid = os.posix_spawnp(
-            command[0],
-            list(command),
-            dict(env),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out_write, 1),
-                (os.POSIX_SPAWN_DUP2, err_write, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            # Python ignores these, and an ignored signal stays ignored in the child.
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        # Not posix_spawn: a Python built for an old glibc, as uv's are, cannot have it start a session.
+        child = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=out_write, stderr=err_write, start_new_session=True
         )
     except BaseException:
         os.close(out_read)
@@ -164,7 +155,9 @@ def spawn(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, int, int
     finally:
         os.close(out_write)
         os.close(err_write)
-    return pid, out_read, err_read
+    # The reaper collects it: a Popen that thinks it has not ended would wait for it too when it is dropped.
+    child.returncode = 0
+    return child.pid, out_read, err_read
 
 
 def kill_group(leader: int) -> None:

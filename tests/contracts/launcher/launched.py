@@ -45,7 +45,7 @@ class Launched:
     """A launcher with a temporary directory, ports and a termination log of its own; a context manager.
 
     bin_directory: where the `vllm` script lies, put first on PATH.  wrapper: a command to run it under.
-    payload: the directory that the payload image holds.
+    payload: the directory that the payload image holds.  python: what runs it.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Launched:
         env: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         payload: Path = PAYLOAD,
+        python: Path | str = sys.executable,
     ) -> None:
         self.directory = directory
         self.port, self.probes_port = free_port(), free_port()
@@ -72,9 +73,10 @@ class Launched:
             "BERTH_TERMINATION_LOG": str(self.termination_log),
             **(env or {}),
         }
+        self.python = python
         self.command = [
             *wrapper,
-            sys.executable,
+            str(python),
             str(payload),
             "serve",
             f"--source={source}",
@@ -121,7 +123,7 @@ class Launched:
         return answer[0] if answer else None
 
     def progress(self) -> dict[str, Any]:
-        until(lambda: self.get("/progress"), 10, "progress")
+        until(lambda: self.get("/progress"), 120, "progress")
         answer = self.get("/progress")
         assert answer is not None
         found: dict[str, Any] = json.loads(answer[1])
@@ -142,9 +144,7 @@ class Launched:
             connection.getresponse().read()
 
     def drain(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(PAYLOAD), "drain"], env=self.env, stdout=subprocess.PIPE, text=True
-        )
+        return subprocess.Popen([self.python, str(PAYLOAD), "drain"], env=self.env, stdout=subprocess.PIPE, text=True)
 
     def terminate(self) -> int:
         """Sends SIGTERM, as the kubelet does; the exit code."""

@@ -23,12 +23,12 @@ STUB = Path(__file__).parents[2] / "stub_engine.py"
 RECORDED = Path(__file__).parent / "recorded"
 
 
-def install(directory: Path, version: str | None = "0.32.0") -> Path:
+def install(directory: Path, version: str | None = "0.32.0", python: Path | str = sys.executable) -> Path:
     """A directory for PATH with a `vllm` that is the stub, and beside it what an installed vLLM leaves."""
     bin_directory = directory / "bin"
     bin_directory.mkdir()
     script = bin_directory / "vllm"
-    script.write_text(f"#!{sys.executable}\n" + STUB.read_text())
+    script.write_text(f"#!{python}\n" + STUB.read_text())
     script.chmod(0o755)
     if version:
         info = directory / "site" / f"vllm-{version}.dist-info"
