@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts node drain-load second-start manifests lock
+.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts contracts-oldest node drain-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -66,8 +66,15 @@ apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
 model: setup ## random steps against the operator, with new seeds for MINUTES (20), or those of one SEED
 	@$(RUN) BERTH_MODEL_MINUTES=$(if $(SEED),0,$(or $(MINUTES),20)) BERTH_MODEL_SEED=$(or $(SEED),$$RANDOM) $(PY) -m pytest -q -s tests/apiserver/test_model.py
 
-contracts: setup ## the launcher in front of real vLLM, on the bare machine
+# The oldest vLLM compiles its sampler whatever it is told, which takes Python.h; it need not be fast here.
+OLDEST = BERTH_VLLM_PYTHON=$$($(PY) -m local vllm --oldest) TORCHDYNAMO_DISABLE=1 $(PY) -m pytest -q
+
+contracts: setup ## the launcher in front of real vLLM, newest and oldest, on the bare machine
 	@$(RUN) BERTH_VLLM_PYTHON=$$($(PY) -m local vllm) $(PY) -m pytest -q tests/contracts
+	@$(RUN) $(OLDEST) tests/contracts/launcher/test_vllm.py tests/contracts/launcher/test_before_vllm.py
+
+contracts-oldest: setup ## all contracts of the launcher in front of the oldest vLLM, about 10 minutes
+	@$(RUN) $(OLDEST) tests/contracts/launcher
 
 node: setup ## real kubelet, containerd and vLLM (root)
 	@$(RUN) $(PY) -m pytest -q tests/node
