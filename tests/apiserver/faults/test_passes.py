@@ -133,6 +133,7 @@ def test_a_terminating_namespace_is_left_alone(
     ledger.settled()
     sent = [call for call in proxy.calls if call.namespace == namespace and call.verb in ("patch", "delete")]
     assert len(sent) <= 16, "one try for each child that goes, and status, is enough"
+    assert not operator.events("reconcile_postponed"), "there is nothing to come back for"
 
 
 def pin(namespace: str) -> dict[str, object]:
