@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from local import tools
 from local.errors import LocalError
@@ -41,6 +41,10 @@ class Kubectl:
             timeout=timeout_seconds,
             check=False,
         )
+
+    def start(self, *args: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """`kubectl args…` that goes on until it is told to end, such as a watch."""
+        return subprocess.Popen([self._program, *args], stdout=output, env=self._env)
 
     def get(self, *args: str) -> Object:
         """`kubectl get args… -o json`."""
