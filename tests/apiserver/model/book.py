@@ -55,9 +55,10 @@ class Book:
 
 
 def mine(shot: Snapshot, endpoint: Object) -> list[Object]:
-    """Child kinds that an endpoint controls."""
-    uid = endpoint["metadata"]["uid"]
-    return [obj for resource in CHILDREN for obj in shot.of(resource).values() if controller(obj).get("uid") == uid]
+    """The children of an endpoint: what has its name and is controlled by it."""
+    name, uid = endpoint["metadata"]["name"], endpoint["metadata"]["uid"]
+    found = (shot.of(resource).get(name) for resource in CHILDREN)
+    return [obj for obj in found if obj and controller(obj).get("uid") == uid]
 
 
 def controller(obj: Object) -> Object:

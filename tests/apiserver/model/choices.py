@@ -103,21 +103,44 @@ class Meddling(NamedTuple):
     patch: Object | list[Object]
 
 
-# Fields that Berth owns: it puts them back.
+class Edit(NamedTuple):
+    """A merge patch or JSON patch of a field that Berth owns: it puts back that `look` of the child is `expect`."""
+
+    child: Resource
+    patch: Object | list[Object]
+    look: Callable[[Object], Any]
+    expect: Any
+
+
 EDITS = {
-    "image": Meddling(
-        DEPLOYMENTS, [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil"}]
-    ),
-    "arguments": Meddling(DEPLOYMENTS, [{"op": "remove", "path": "/spec/template/spec/containers/0/args/0"}]),
-    "environment": Meddling(DEPLOYMENTS, [{"op": "remove", "path": "/spec/template/spec/containers/0/env/0"}]),
-    "strategy": Meddling(DEPLOYMENTS, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}),
-    "history": Meddling(DEPLOYMENTS, {"spec": {"revisionHistoryLimit": 0}}),
-    "intent": Meddling(DEPLOYMENTS, {"metadata": {"annotations": {"berth.dev/intent": "0"}}}),
-    "target": Meddling(SERVICES, [{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 1}]),
-    "selector": Meddling(SERVICES, {"spec": {"selector": {ENDPOINT_LABEL: "other"}}}),
-    "no intent": Meddling(SERVICES, {"metadata": {"annotations": {"berth.dev/intent": None}}}),
-    "budget": Meddling(DISRUPTION_BUDGETS, {"spec": {"maxUnavailable": "100%"}}),
-}
+    "image": Edit(
+        DEPLOYMENTS, [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil"}],
+        lambda child: _container(child)["image"] == "evil", False),
+    "arguments": Edit(
+        DEPLOYMENTS, [{"op": "remove", "path": "/spec/template/spec/containers/0/args/0"}],
+        lambda child: _container(child)["args"][0], "serve"),
+    "environment": Edit(
+        DEPLOYMENTS, [{"op": "remove", "path": "/spec/template/spec/containers/0/env/0"}], _env("HOME"), ["/tmp"]),
+    "strategy": Edit(
+        DEPLOYMENTS, {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}},
+        lambda child: child["spec"]["strategy"]["type"], "RollingUpdate"),
+    "history": Edit(
+        DEPLOYMENTS, {"spec": {"revisionHistoryLimit": 0}}, lambda child: child["spec"]["revisionHistoryLimit"], 3),
+    "intent": Edit(
+        DEPLOYMENTS, {"metadata": {"annotations": {"berth.dev/intent": "0"}}},
+        lambda child: child["metadata"]["annotations"]["berth.dev/intent"] == "0", False),
+    "target": Edit(
+        SERVICES, [{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 1}],
+        lambda child: child["spec"]["ports"][0]["targetPort"], "http"),
+    "selector": Edit(
+        SERVICES, {"spec": {"selector": {ENDPOINT_LABEL: "other"}}},
+        lambda child: child["spec"]["selector"][ENDPOINT_LABEL] == child["metadata"]["name"], True),
+    "no intent": Edit(
+        SERVICES, {"metadata": {"annotations": {"berth.dev/intent": None}}},
+        lambda child: "berth.dev/intent" in child["metadata"]["annotations"], True),
+    "budget": Edit(
+        DISRUPTION_BUDGETS, {"spec": {"maxUnavailable": "100%"}}, lambda child: child["spec"]["maxUnavailable"], 1),
+}  # fmt: skip
 
 
 class Addition(NamedTuple):

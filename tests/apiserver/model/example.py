@@ -43,12 +43,17 @@ class Example:
         self._quiet = Quiet(self.cluster, audit, self.operated, self._kubelet, self._book, self._touch)
         self._touches = itertools.count()
         self._meddled: Counter[str] = Counter()
+        self._busy: set[str] = set()  # written or deleted since the last quiet
 
     # Endpoints.
 
     def names(self) -> list[str]:
         """Names of the endpoints that should exist."""
         return sorted(self._book.endpoints)
+
+    def leaving(self) -> list[str]:
+        """Names of the endpoints that are being deleted and held."""
+        return sorted(self._book.leaving)
 
     def fields(self, name: str) -> dict[str, Field]:
         """What of FIELDS is in the spec."""
@@ -57,6 +62,7 @@ class Example:
 
     def write(self, name: str, fields: dict[str, Field], case: Case | None = None) -> None:
         """Create an endpoint, or replace its spec. case: what is wrong with it."""
+        self._busy.add(name)
         spec = {"model": {"source": "pvc://models/tiny"}, **{field.name: field.value for field in fields.values()}}
         spec |= case.spec if case else {}
         known = self._book.endpoints.get(name)
@@ -104,10 +110,11 @@ class Example:
         self.describe(name, {"annotations": {"example.com/touched": str(next(self._touches))}})
 
     def delete(self, name: str, propagation: str) -> None:
-        """Delete an endpoint. Children that nobody meddled with must stay when they are orphaned."""
-        if propagation == "Orphan" and name not in self._book.meddled:
+        """Delete an endpoint. Orphaned children stay; not those that Berth is about to write: that brings them back."""
+        if propagation == "Orphan" and name not in self._book.meddled | self._busy:
             found = ((child.kind, self._found(child, name)) for child in CHILDREN)
             self._book.orphans |= {(kind, name, live["metadata"]["uid"]) for kind, live in found if live}
+        self._busy.add(name)
         known = self._book.endpoints.pop(name)
         if known.live["metadata"].get("finalizers"):
             self._book.leaving.add(name)
@@ -125,7 +132,11 @@ class Example:
         """Delete all endpoints."""
         for name in self.names():
             self.delete(name, "Background")
-        for name in list(self._book.leaving):
+        self.release_all()
+
+    def release_all(self) -> None:
+        """Remove the users' finalizers from endpoints that are being deleted."""
+        for name in self.leaving():
             self.release(name)
 
     # Children, and what has their names.
@@ -203,10 +214,17 @@ class Example:
             raise Idle from refused
 
     def take_a_name(self, child: Resource, name: str, labelled: bool) -> None:
-        """Create an object of somebody else under a child's name. labelled: with Berth's labels."""
+        """Create an object of somebody else under a child's name. labelled: with Berth's labels.
+
+        Berth does not watch what lacks its label: a touch tells it.
+        """
+        if self.operated.runs and (name in self._busy or name in self._book.endpoints):
+            raise Idle  # between Berth's look at the name and its apply, nobody can take it without being overwritten
         labels = names.labels(name) if labelled else {"app": "theirs"}
         manifest = {"metadata": {"name": name, "labels": labels}, **STRANGERS[child.kind]}
         self._book.strangers[child.kind, name] = self._create_or_idle(child, manifest)
+        if name in self._book.endpoints:
+            self._touch(name)
 
     def steal_a_name(self, child: Resource, name: str, labelled: bool) -> None:
         """The same where there is a child: delete that one first."""
@@ -214,7 +232,7 @@ class Example:
         self.take_a_name(child, name, labelled)
 
     def free_a_name(self, name: str) -> None:
-        """Delete what no endpoint controls; a touch tells Berth, which does not watch what lacks its label."""
+        """Delete what no endpoint controls; a touch tells Berth."""
         found = [(child, live) for child in CHILDREN if (live := self.cluster.find(child, name))]
         free = [(child, live) for child, live in found if controller(live).get("kind") != names.KIND]
         for child, live in free:
@@ -253,6 +271,7 @@ class Example:
         """Wait until all is true and nobody writes. healthy: pods come up, and leave, as in a cluster that works."""
         self.operated.start()
         self.fail_on(self._quiet.settle(healthy))
+        self._busy.clear()
 
     def restart_writes_nothing(self) -> None:
         """After quiet."""

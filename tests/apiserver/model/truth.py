@@ -23,6 +23,7 @@ from berth.desired.platform import Platform
 from berth.kube.cache import trim
 from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS
 from tests.apiserver.model.book import Book, Told, controller, mine
+from tests.apiserver.model.choices import EDITS
 from tests.apiserver.model.cluster import Cluster, PodState, Refused, Snapshot
 
 Object = dict[str, Any]
@@ -105,8 +106,6 @@ def _derived(shot: Snapshot, endpoint: Object, platform: Platform, cluster: Clus
     seen = _observed(shot, ep, endpoint)
     plan = make_plan(ep, seen, platform)
     refusal = plan.refusal
-    for gone in plan.delete:
-        yield f"{gone['kind']} {gone['metadata']['name']} is not pruned"
     for manifest in plan.apply:
         kind = manifest["kind"]
         try:
@@ -120,6 +119,8 @@ def _derived(shot: Snapshot, endpoint: Object, platform: Platform, cluster: Clus
         else:
             where = differs(manifest, seen.children.get(ChildId(kind, ep.name)))
             yield f"{kind} is not what is wanted: {where}"
+    for gone in plan.delete if refusal is None else ():
+        yield f"{gone['kind']} {gone['metadata']['name']} is not pruned"
     wanted = _timeless(summarize(ep, seen, refusal, platform, NOW))
     live = _timeless(endpoint.get("status") or {})
     for part in sorted(wanted.keys() | live.keys()):
@@ -161,7 +162,7 @@ def _by_hand(shot: Snapshot, endpoint: Object, told: Told, pods: dict[str, PodSt
     if generations != {endpoint["metadata"]["generation"]} or not {"Ready", "Accepted"} <= conditions.keys():
         yield f"status is of generations {generations}, the spec of {endpoint['metadata']['generation']}"
         return
-    own = {child["kind"]: child for child in mine(shot, endpoint) if child["metadata"]["name"] == name}
+    own = {child["kind"]: child for child in mine(shot, endpoint)}
     taken = any(name in shot.of(resource) and resource.kind not in own for resource in CHILDREN)
     accepted = conditions["Accepted"]
     if (accepted["status"] == "True") != (not told.fault and not taken):
@@ -191,6 +192,12 @@ def _by_hand(shot: Snapshot, endpoint: Object, told: Told, pods: dict[str, PodSt
         return
     if own["Deployment"]["spec"]["replicas"] != wanted:
         yield f"the Deployment wants {own['Deployment']['spec']['replicas']} pods, the spec {wanted}"
+    for child in own.values():
+        if not names.labels(name).items() <= child["metadata"].get("labels", {}).items():
+            yield f"{child['kind']} lacks a label"
+    for edited, edit in EDITS.items():
+        if edit.look(own[edit.child.kind]) != edit.expect:
+            yield f"{edit.child.kind}: {edited} is not put back"
     for chosen in told.fields.values():
         if chosen.look(own[chosen.child.kind]) != chosen.expect:
             yield f"spec.{chosen.name} is {chosen.value}, the child shows {chosen.look(own[chosen.child.kind])}"
