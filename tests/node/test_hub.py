@@ -100,6 +100,8 @@ def test_two_pods_share_one_download_and_a_watch_shows_every_step(
     os.chown(volumes.HOST_DIRECTORY / namespace / "weights", 65532, 65532)
     shared = endpoints.endpoint("shared", model={"source": f"hf://{REPO}"}, replicas=2)
     shared["spec"]["server"]["env"] = [{"name": "HF_ENDPOINT", "value": hub.url}]
+    # Both must start at once, also while other endpoints have the node's GPUs.
+    shared["spec"]["resources"] = {"requests": {"memory": "1Gi"}, "limits": {"memory": "6Gi"}}
     shared["spec"]["storage"] = {"weights": {"persistentVolumeClaim": {"claimName": "weights"}}}
 
     log = tmp_path / "watch"

@@ -20,7 +20,10 @@ def progress(seen: Observed) -> dict[str, Any] | None:
     starting = [told for pod, told in _by_age(seen) if not is_ready(pod) and told.get("phase") in PHASES]
     if not starting:
         return None
-    furthest = max(starting, key=lambda told: (PHASES.index(told["phase"]), told.get("bytes") or 0))
+    # Of several that share a download one fetches and the others say that they wait: not theirs.
+    furthest = max(
+        starting, key=lambda told: (PHASES.index(told["phase"]), not told.get("message"), told.get("bytes") or 0)
+    )
     return {"phase": furthest["phase"], "message": progress_text(furthest)}
 
 

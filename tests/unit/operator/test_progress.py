@@ -66,6 +66,9 @@ def test_of_several_starting_pods_the_furthest_is_told() -> None:
     some, more = {"bytes": 10 * MIB}, {"bytes": 20 * MIB}
     found = progress(seen(("Downloading", some, False), ("Downloading", more, False), ("Downloading", some, False)))
     assert found == {"phase": "Downloading", "message": "Downloading 20 MiB"}
+    waits = more | {"message": "waiting for another pod's download: p1"}
+    found = progress(seen(("Downloading", waits, False), ("Downloading", some, False), ("Downloading", waits, False)))
+    assert found == {"phase": "Downloading", "message": "Downloading 10 MiB"}
 
 
 @pytest.mark.parametrize("phase", ["", "Draining", "Failed", "unknown"])
