@@ -20,6 +20,7 @@ from tests.waiting import eventually
 
 Object = dict[str, Any]
 
+MAKING_SECONDS = 0.5
 # Berth stops after five repairs of one field.
 MEDDLINGS = 3
 FINALIZER = "example.com/hold"
@@ -147,9 +148,11 @@ class Example:
         return live if live and controller(live).get("uid") == known.live["metadata"]["uid"] else None
 
     def _own(self, child: Resource, name: str) -> Object:
-        live = self._found(child, name)
-        if live is None:
-            raise Idle
+        """The same; a moment is given to Berth to make it."""
+        deadline = time.monotonic() + MAKING_SECONDS * self.operated.runs
+        while (live := self._found(child, name)) is None:
+            if time.monotonic() > deadline:
+                raise Idle
         return live
 
     def delete_a_child(self, child: Resource, name: str, propagation: str) -> None:
