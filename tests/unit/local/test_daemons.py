@@ -46,7 +46,7 @@ def test_a_step_says_that_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
         raise ValueError("x")
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith("] building (about 1s) …")
-    assert "… failed after 0.0s" in second
+    assert "… failed after 0." in second
 
 
 def test_waiting_for_a_dead_process_ends_at_once_with_the_end_of_its_log(tmp_path: Path) -> None:
