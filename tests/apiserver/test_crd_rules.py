@@ -274,7 +274,7 @@ def test_get_shows_where_one_stands(kubectl: Kubectl, namespace: str) -> None:
     kubectl.run("patch", "mep", "demo", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
     for name in ("mep", "modelendpoints", "modelendpoint"):
         header, row = kubectl.run("get", name, "-n", namespace).splitlines()
-        assert header.split() == ["NAME", "READY", "REASON", "URL", "REPLICAS", "MODEL", "AGE"]
+        assert header.split() == ["NAME", "READY", "REASON", "PROGRESS", "URL", "REPLICAS", "MODEL", "AGE"]
         assert row.split()[:6] == [
             "demo", "False", "RollingOut", "http://demo.x.svc.cluster.local", "2", "hf://org/model",
         ]  # fmt: skip
