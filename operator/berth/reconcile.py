@@ -12,7 +12,7 @@ from berth.api.conditions import Reason
 from berth.api.names import Key
 from berth.api.spec import Endpoint
 from berth.decide.admit import Refusal
-from berth.decide.conflict import TRUCE_SECONDS, Fight, after_apply, intent, is_truce, managers
+from berth.decide.conflict import SAME_ANSWERS, TRUCE_SECONDS, Fight, after_apply, intent, is_truce, managers
 from berth.decide.diagnose import unschedulable
 from berth.decide.differs import differs
 from berth.decide.observed import ChildId, Conflict, Observed, child_id, is_ready
@@ -142,8 +142,10 @@ class Reconciler:
                 resource, live = BY_KIND[kind], children.get(child_id(manifest))
                 if conflict := await self._apply(ep, resource, manifest, live):
                     conflicts.append(conflict)
-                else:
-                    children[child_id(manifest)] = self.cache.get(resource, ep.namespace, ep.name) or {}
+                elif applied := self.cache.get(resource, ep.namespace, ep.name):
+                    children[child_id(manifest)] = applied
+                else:  # deleted again since, as the watch has told already
+                    children.pop(child_id(manifest), None)
             for live in plan.delete:
                 kind, meta = live["kind"], live["metadata"]
                 await self.client.delete(BY_KIND[kind], meta["namespace"], meta["name"], meta["uid"])
@@ -161,7 +163,9 @@ class Reconciler:
         name = (Key(ep.namespace, ep.name), resource.kind)
         field = differs(manifest, live) if live is not None else None
         repaired = field if live is not None and intent(live) == intent(manifest) else None
-        while not is_truce(self._fights.get(name), manifest, field, self.clock()):
+        for _ in range(SAME_ANSWERS):  # an answer that differs in another way each time must not keep this pass
+            if is_truce(self._fights.get(name), manifest, field, self.clock()):
+                break
             applied = await self.client.apply(resource, manifest)
             self.cache.put(resource, applied)
             log.info("applied", kind=resource.kind, generation=ep.generation)
