@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     vllm_command.add_argument(
         "--oldest", action="store_true", help="the oldest supported release, on the oldest Python"
     )
+    commands.add_parser("clients", help="make the environments with the client libraries and print their Pythons")
     commands.add_parser("demo", help="cluster, chart, first example, one completion (root)")
     commands.add_parser("manifests", help="write dist/install.yaml: what the chart installs, as one plain file")
     kubectl = commands.add_parser("kubectl", help="kubectl as the cluster's administrator", add_help=False)
@@ -48,6 +49,10 @@ def main(arguments: list[str]) -> int:
         from local import vllm
 
         print(vllm.ensure_python(args.oldest))
+    elif args.command == "clients":
+        from local import clients
+
+        print("\n".join(str(clients.ensure_python(older)) for older in (None, *clients.OLDER)))
     elif args.command == "demo":
         from local import demo
 
