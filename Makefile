@@ -40,10 +40,10 @@ lint: setup ## formatting and lint
 
 types: setup ## strict type checking
 	@$(RUN) .venv/bin/mypy -p berth -p local --no-error-summary
-	@$(RUN) .venv/bin/mypy -p berth_server --python-version 3.10 --no-error-summary
+	@$(RUN) .venv/bin/mypy -p berth_apis -p berth_server --python-version 3.10 --no-error-summary
 
 layers: setup ## import contracts
-	@$(RUN) PYTHONPATH=operator:images/server .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
+	@$(RUN) PYTHONPATH=operator:images/apis:images/server .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
 
 generated: setup ## generated files are current
 	@$(RUN) PYTHONPATH=operator $(PY) -m berth.cli.generate --check

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-PAYLOAD = Path(__file__).parents[3] / "images" / "server"
+from tests import payload
+
+PAYLOAD = payload.assembled()
 # What a real vLLM is started with here: quickly, on the CPU.
 EAGER = ("--max-model-len", "2048", "--enforce-eager")
 CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}

@@ -1,0 +1,138 @@
+"""What every dialect must know of vLLM's API: its errors, its finish reasons, its streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+from berth_apis.http import Call, Failure, Object, Refused, Reply, Streaming, Translator
+
+COMPLETIONS = "/v1/completions"
+CHAT = "/v1/chat/completions"
+
+OVERLOADED_RETRY_SECONDS = 1
+"""vLLM says 503 without a Retry-After when its queue is full; some clients wait only when they are told to."""
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+
+ABORTED = Failure(503, "The server stopped before the completion was finished. Try again.", OVERLOADED_RETRY_SECONDS)
+CUT_OFF = Failure(502, "The engine ended its answer in the middle. Try again.")
+
+# What vLLM says to new requests between SIGTERM and its end.
+_DRAINING = "cannot schedule new futures after shutdown"
+
+
+def failure_of(status: int, body: Any) -> Failure:
+    """The failure in an answer of vLLM, which has three shapes: {"error": {…}}, {"error": "…"}, {"detail": …}."""
+    error = body.get("error", body.get("detail")) if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        message, code = str(error.get("message", "")), error.get("code")
+        status = code if isinstance(code, int) else status
+    else:
+        message = error if isinstance(error, str) else ""
+    status = status if 400 <= status <= 599 else 500
+    if _DRAINING in message:
+        return ABORTED
+    retry = OVERLOADED_RETRY_SECONDS if status in (429, 503) else None
+    return Failure(status, message or f"The engine answered with status {status}.", retry)
+
+
+def completion(reply: Reply) -> Object:
+    """The engine's completion. Raises Refused with its failure, also for one that was aborted half way under 200."""
+    body = decoded(reply)
+    if not isinstance(body, dict):
+        raise Refused(CUT_OFF)
+    failure = aborted(body)
+    if failure:
+        raise Refused(failure)
+    return body
+
+
+def decoded(reply: Reply) -> Any:
+    """The JSON of an answer. Raises Refused unless its status is 200."""
+    try:
+        body = json.loads(reply.body)
+    except ValueError:
+        body = None
+    if reply.status != 200:
+        raise Refused(failure_of(reply.status, body))
+    return body
+
+
+def aborted(body: Object) -> Failure | None:
+    """The failure that vLLM calls a finish reason: on SIGTERM it cuts answers short under 200."""
+    for choice in body.get("choices") or ():
+        if choice.get("finish_reason") == "abort":
+            return ABORTED
+        if choice.get("finish_reason") == "error":
+            return Failure(500, "The engine failed while it generated. Try again.")
+    return None
+
+
+def ask(path: str, body: Object) -> Generator[Call, Reply, Object]:
+    """A whole completion; to be used with `yield from`. Raises as `completion` does."""
+    reply = yield Call("POST", path, body)
+    return completion(reply)
+
+
+def streamed(path: str, body: Object, translator: Translator, *, counts: bool = False) -> Streaming:
+    """An answer that streams. counts: every event carries the counts so far, not only the last."""
+    options = {"include_usage": True, **({"continuous_usage_stats": True} if counts else {})}
+    return Streaming(Call("POST", path, {**body, "stream": True, "stream_options": options}), translator)
+
+
+class Relay:
+    """Bytes of a streamed answer of the engine in, bytes for the client out.
+
+    begun: an event has come, so the client may be told 200.  failure: the stream failed before that: it may be told
+    a status.  over: nothing more will come out.
+    """
+
+    def __init__(self, translator: Translator) -> None:
+        self._translator = translator
+        self._rest = b""
+        self.begun = False
+        self.failure: Failure | None = None
+        self.over = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in what the engine sent, however it is cut."""
+        if self.over:
+            return b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            return self._fail(CUT_OFF)
+        return b"".join([self._line(line) for line in lines])
+
+    def end(self) -> bytes:
+        """The engine's answer has ended. Without its [DONE] it was cut off."""
+        return b"" if self.over else self._fail(CUT_OFF)
+
+    def _line(self, line: bytes) -> bytes:
+        if self.over or not line.startswith(b"data:"):
+            return b""
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            self.begun = self.over = True
+            return self._translator.end()
+        try:
+            event = json.loads(data)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            return self._fail(CUT_OFF)
+        if "error" in event:
+            return self._fail(failure_of(500, event))
+        failure = aborted(event)
+        if failure:
+            return self._fail(failure)
+        self.begun = True
+        return self._translator.chunk(event)
+
+    def _fail(self, failure: Failure) -> bytes:
+        self.over = True
+        if self.begun:
+            return self._translator.failure(failure)
+        self.failure = failure
+        return b""

@@ -1,0 +1,146 @@
+"""What the dialects read and answer: HTTP as values, without any input or output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request is not answered as asked. status: of HTTP.  message: for a person.  code: the word of some APIs."""
+
+    status: int
+    message: str
+    retry_after_seconds: int | None = None
+    code: str = ""
+
+
+class Refused(Exception):
+    """Ends an operation with a failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def refused(message: str, status: int = 400, code: str = "") -> Refused:
+    """The exception for a request that cannot be served as it is."""
+    return Refused(Failure(status, message, code=code))
+
+
+@dataclass(frozen=True)
+class Request:
+    """A client's request. path: below the API's own prefix, with a leading slash.  headers: names in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    def object(self) -> Object:
+        """The body as a JSON object. Raises Refused."""
+        try:
+            found = json.loads(self.body, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise refused(f"The body is not JSON: {error}.") from error
+        if not isinstance(found, dict):
+            raise refused(f"The body must be a JSON object, not {type(found).__name__}.")
+        return found
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client gets, whole."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A question to the engine, in the OpenAI API that it speaks."""
+
+    method: str
+    path: str
+    json: Object | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The engine's answer to a Call."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Translator(Protocol):
+    """Turns the events of one streamed answer of the engine into bytes for the client."""
+
+    def chunk(self, chunk: Object) -> bytes:
+        """One event of the engine."""
+
+    def end(self) -> bytes:
+        """The engine has said all."""
+
+    def failure(self, failure: Failure) -> bytes:
+        """It went wrong after the client was told 200."""
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """An answer whose rest is a stream of the engine."""
+
+    call: Call
+    translator: Translator
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served. models: the entries of the engine's /v1/models.  clock: seconds since 1970."""
+
+    models: tuple[Object, ...]
+    clock: Callable[[], float]
+    require_account: bool = False
+
+    def model(self, name: str) -> Object | None:
+        """The model with this served name."""
+        return next((model for model in self.models if model["id"] == name), None)
+
+
+Result = Answer | Streaming
+
+Operation = Generator[Call, Reply, Result]
+"""One call of an API that asks the engine: yields Calls, is sent Replies, returns the result. Raises Refused."""
+
+Handler = Callable[[Request, Serving], Result | Operation]
+
+
+def dump(value: Any) -> bytes:
+    """JSON on one line and in ASCII: some clients take U+2028 and its like for line ends."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def answer(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """A JSON answer."""
+    return Answer(status, dump(value), headers=headers)
+
+
+def retry_after(failure: Failure) -> tuple[tuple[str, str], ...]:
+    """The headers that a failure brings along."""
+    return (("Retry-After", str(failure.retry_after_seconds)),) if failure.retry_after_seconds is not None else ()
