@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -71,7 +72,7 @@ def stream(found: Answer | Streaming, data: bytes, cuts: Iterable[int] = ()) -> 
     """What comes out for these bytes of the engine, cut at these places."""
     assert isinstance(found, Streaming)
     relay, edges = Relay(found.translator), [0, *sorted(cuts), len(data)]
-    out = b"".join(relay.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + relay.end()
+    out = b"".join(relay.feed(data[a:b]) for a, b in itertools.pairwise(edges)) + relay.end()
     return out, relay.failure
 
 
