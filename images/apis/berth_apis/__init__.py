@@ -1,7 +1,7 @@
 """The completion APIs that Berth speaks besides the engine's own, as pure functions from requests to requests.
 
-An API is one module with the same few names: NAME, below, find, failure, and PARAMETERS, ANSWER and OPERATIONS for the
-docs. The first one that claims a path has it.
+An API is one module with the same few names: NAME, below, find, failure, and PARAMETERS (by where they are in a
+body), ANSWER and OPERATIONS for the docs. The first one that claims a path has it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from types import ModuleType
 
-from berth_apis import llm_engine, open_ai
+from berth_apis import llm_engine, open_ai, scale_egp
 from berth_apis.http import Answer, Operation, Refused, Request, Serving, Streaming, refused
 
 DIALECTS: tuple[ModuleType, ...] = (
     llm_engine,
+    scale_egp,
     open_ai,
 )
 
@@ -39,5 +40,5 @@ def operate(dialect: ModuleType, request: Request, serving: Serving) -> Operatio
         found: Answer | Streaming = yield from result
         return found
     except Refused as refusal:
-        answer: Answer = dialect.failure(refusal.failure)
+        answer: Answer = dialect.failure(refusal.failure, request)
         return answer

@@ -110,17 +110,34 @@ class Streaming:
     translator: Translator
 
 
+def _uncounted(account: str, prompt_tokens: int, completion_tokens: int) -> None:
+    """Usage that nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Serving:
-    """What is served. models: the entries of the engine's /v1/models.  clock: seconds since 1970."""
+    """What is served. models: the entries of the engine's /v1/models.  clock: seconds since 1970.
+
+    count: told the account (may be empty), prompt tokens and completion tokens of each completion, where APIs have
+    accounts.
+    """
 
     models: tuple[Object, ...]
     clock: Callable[[], float]
     require_account: bool = False
+    count: Callable[[str, int, int], None] = _uncounted
 
     def model(self, name: str) -> Object | None:
         """The model with this served name."""
         return next((model for model in self.models if model["id"] == name), None)
+
+    def context_tokens(self, name: str) -> int:
+        """The longest context of a model, prompt and completion together. Raises Refused when it is not served."""
+        model = self.model(name)
+        if model is None:
+            raise refused(f"The model {name[:100]!r} is not served here.", 404, "UNKNOWN_MODEL")
+        own = model.get("max_model_len")  # an adapter has its base model's
+        return int(own or max(model.get("max_model_len") or 0 for model in self.models))
 
 
 Result = Answer | Streaming

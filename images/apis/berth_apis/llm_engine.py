@@ -32,7 +32,7 @@ NAME = "LLMEngine"
 
 GUIDED = ("json", "regex", "choice", "grammar")
 
-PARAMETERS = (
+_BODY = (
     Parameter("prompt", "a string", PASSES, "`prompt`"),
     Parameter("prompts", "a list of strings", TRANSLATES, "`prompt`; the first client generation's name of it"),
     Parameter("max_new_tokens", "an integer", TRANSLATES, "`max_tokens`", required=True),
@@ -53,6 +53,8 @@ PARAMETERS = (
     Parameter("model", "a string", IGNORES, "the query decides"),
     Parameter("model_endpoint_name", "a string", TRANSLATES, "`model`; in the query"),
 )
+
+PARAMETERS = {"": _BODY}
 
 ANSWER = (
     Field("request_id", "the engine's id of the completion"),
@@ -88,7 +90,7 @@ def find(request: Request) -> Handler | None:
     return None
 
 
-def failure(failure: Failure) -> Answer:
+def failure(failure: Failure, request: Request) -> Answer:
     """{"detail": text}, of which every generation of the client makes its exception."""
     return answer({"detail": failure.message}, failure.status, retry_after(failure))
 
@@ -127,7 +129,7 @@ def _stream(request: Request, serving: Serving) -> Streaming:
 def _body(request: Request) -> tuple[Object, Object]:
     """What the engine is asked, and the values that the client sent."""
     query = {"model_endpoint_name": request.query.get("model_endpoint_name")}
-    values = read(PARAMETERS, {**request.object(), **query})
+    values = read(_BODY, {**request.object(), **query})
     if "model_endpoint_name" not in values:
         raise refused("model_endpoint_name is missing in the query. It must name the model.")
     if ("prompt" in values) == ("prompts" in values):

@@ -19,7 +19,7 @@ def find(request: Request) -> Handler | None:
     return None
 
 
-def failure(failure: Failure) -> Answer:
+def failure(failure: Failure, request: Request) -> Answer:
     """{"error": {"message", "type", "param", "code"}}."""
     kind = _TYPES.get(failure.status, "InternalServerError" if failure.status >= 500 else "BadRequestError")
     error = {"message": failure.message, "type": kind, "param": None, "code": failure.status}

@@ -81,13 +81,14 @@ class _Exchange:
             body = await self._body()
         except _Gone:
             return
+        request = self._request(path, body or b"")
         if body is None:
-            limit = MAX_BODY_BYTES >> 20
-            await self._answer(self._dialect.failure(Failure(413, f"The body is larger than {limit} MiB.")))
+            too_large = Failure(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.")
+            await self._answer(self._dialect.failure(too_large, request))
             return
         watch = asyncio.create_task(self._watch())
         try:
-            await self._run(self._request(path, body), known)
+            await self._run(request, known)
         except _Gone:
             pass
         finally:
@@ -126,14 +127,15 @@ class _Exchange:
         except StopIteration as end:
             result = end.value
         except Refused as refusal:
-            result = self._dialect.failure(refusal.failure)
+            result = self._dialect.failure(refusal.failure, request)
         except _Gone:
             raise
         except Exception:
             log.exception("request_failed")  # of the code alone: no part of a request is in it
-            result = self._dialect.failure(Failure(500, "Berth failed on this request; the server's log says where."))
+            ours = Failure(500, "Berth failed on this request; the server's log says where.")
+            result = self._dialect.failure(ours, request)
         if isinstance(result, Streaming):
-            await self._stream(result)
+            await self._stream(result, request)
         else:
             await self._answer(result)
 
@@ -184,7 +186,7 @@ class _Exchange:
         if self._gone.is_set():
             raise _Gone
 
-    async def _stream(self, streaming: Streaming) -> None:
+    async def _stream(self, streaming: Streaming, request: Request) -> None:
         relay = Relay(streaming.translator)
         start: Message = {}
         refusal: list[bytes] = []
@@ -214,11 +216,11 @@ class _Exchange:
             log.exception("stream_failed")
         if start.get("status") != 200:
             reply = Reply(start.get("status", 500), _headers(start), b"".join(refusal))
-            await self._answer(self._dialect.failure(failure_of(reply.status, _json(reply.body))))
+            await self._answer(self._dialect.failure(failure_of(reply.status, _json(reply.body)), request))
             return
         out = relay.end()
         if relay.failure:
-            await self._answer(self._dialect.failure(relay.failure))
+            await self._answer(self._dialect.failure(relay.failure, request))
             return
         await self._send({"type": "http.response.body", "body": out, "more_body": False})
 
