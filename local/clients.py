@@ -12,6 +12,9 @@ from local import environments
 _NEWEST = Path(__file__).parent / "client-locks" / "newest"
 _OLDER = Path(__file__).parent / "client-locks" / "older"
 
+NEWEST = dict(line.split("==") for line in (_NEWEST / "requirements.in").read_text().splitlines() if "==" in line)
+"""Version of each package."""
+
 OLDER = ("0.0.0a1", "0.0.0b3", "0.0.0b12", "0.0.0b22")
 """Generations of scale-llm-engine; each sends or demands something that its neighbours do not."""
 
