@@ -62,8 +62,7 @@ class Reconciler:
             return None  # owner references clean up
         ep = parse(endpoint)
         if isinstance(ep, Refusal):
-            await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
-            return None
+            return await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
         seen = await self._observe(ep, endpoint)
         if seen is None:
             return 0.0  # the cache was behind: look again at what it has now
@@ -71,8 +70,8 @@ class Reconciler:
         seen, refusal = await self._execute(ep, seen, plan)
         if wait := self._settle(key, ep, seen, refusal):
             return wait
-        await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
-        return self._next_look(key, seen, refusal)
+        again = await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
+        return self._next_look(key, seen, refusal) if again is None else again
 
     def _forget(self, key: Key) -> None:
         self._settle_until.pop(key, None)
@@ -201,21 +200,25 @@ class Reconciler:
             return self.launchers.due_seconds(key) or PROGRESS_SECONDS
         return TRUCE_SECONDS if seen.conflicts else None
 
-    async def _write_status(self, endpoint: Object, status: Object) -> None:
-        """The only status write of the code base; none when nothing changed."""
+    async def _write_status(self, endpoint: Object, status: Object) -> float | None:
+        """The only status write of the code base; none when nothing changed.
+
+        Returns 0.0 when the endpoint was edited meanwhile: once the answer is known, the watch's event is no news.
+        """
         if endpoint.get("status") == status:
-            return
+            return None
         meta = endpoint["metadata"]
         try:
             written = await self.client.write_status(ENDPOINTS, meta["namespace"], meta["name"], meta["uid"], status)
         except errors.NotFound:
-            return
+            return None
         except errors.Invalid as error:
             # All that the API server says when the patch's test of the uid fails: the name belongs to a new object,
             # which the watch brings by itself.
             if "error in our request" in error.message:
-                return
+                return None
             raise
         self.cache.put(ENDPOINTS, written)
         ready = next(item for item in status["conditions"] if item["type"] == "Ready")
         log.info("status_written", ready=ready["status"], reason=ready["reason"], generation=meta["generation"])
+        return None if written["metadata"]["generation"] == meta["generation"] else 0.0

@@ -18,7 +18,7 @@ from berth.kube.client import Client
 from berth.kube.connection import connect
 from berth.kube.launchers import Launchers
 from berth.kube.lookups import Lookups
-from berth.kube.resources import ENDPOINTS
+from berth.kube.resources import DEPLOYMENTS, ENDPOINTS
 from berth.process import utc_now
 from berth.reconcile import Reconciler
 from local.controlplane import ControlPlane
@@ -60,6 +60,26 @@ async def test_status_of_a_deleted_endpoint_does_not_land_on_the_one_made_again(
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
     await reconciler.reconcile(Key(namespace, "demo"))
     assert "status" not in kubectl.get("mep", "demo", "-n", namespace)
+
+
+async def test_an_edit_that_the_answer_to_a_status_write_brings_before_the_watch_is_not_lost(
+    reconciler: Reconciler, kubectl: Kubectl, namespace: str
+) -> None:
+    reconciler.cache.put(ENDPOINTS, create(kubectl, namespace))
+    kubectl.run("patch", "mep", "demo", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    key = Key(namespace, "demo")
+    while (again := await reconciler.reconcile(key)) is not None and again > 0:  # the Deployment controller acts
+        await reconciler_sees(reconciler, kubectl, namespace)
+    assert kubectl.get("mep", "demo", "-n", namespace)["status"]["observedGeneration"] == 1
+    assert not reconciler.cache.put(ENDPOINTS, kubectl.get("mep", "demo", "-n", namespace)), "the watch brings no news"
+    assert again == 0.0
+    await reconciler.reconcile(key)
+    assert kubectl.get("deployment", "demo", "-n", namespace)["spec"]["replicas"] == 1
+
+
+async def reconciler_sees(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
+    """What the watch of Deployments would bring."""
+    reconciler.cache.put(DEPLOYMENTS, kubectl.get("deployment", "demo", "-n", namespace))
 
 
 async def test_an_endpoint_that_is_gone_is_no_error(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
