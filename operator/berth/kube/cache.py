@@ -6,7 +6,7 @@ from typing import Any
 
 from berth.api import names
 from berth.api.names import Key
-from berth.kube.resources import ENDPOINTS, PODS, Resource
+from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, Resource
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -59,7 +59,7 @@ class Cache:
         return old is None or _content(old) != _content(new)
 
     def drop(self, resource: Resource, obj: Object) -> bool:
-        """Forget a deleted object, unless another one has taken its name since. True when it was known."""
+        """Forget a deleted object, unless another one has taken its name since. True when that is news."""
         name = (obj["metadata"]["namespace"], obj["metadata"]["name"])
         old = self._objects[resource.kind].get(name)
         if old is not None and old["metadata"]["uid"] != obj["metadata"]["uid"]:
@@ -69,7 +69,7 @@ class Cache:
             return False
         del self._objects[resource.kind][name]
         self._index(resource, name, old, None)
-        return True
+        return not _is_leaving(resource, old)  # that was the news
 
     def _index(self, resource: Resource, name: Name, old: Object | None, new: Object | None) -> None:
         of = self._of[resource.kind]
@@ -110,28 +110,50 @@ def _content(obj: Object) -> Object:
     return {**obj, "metadata": meta}
 
 
-_POD_META = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp", "creationTimestamp")
-_POD_STATUS = (
-    "phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses",
-)  # fmt: skip
+# What decisions read; the rest is neither kept nor news. Of children all of spec: any field may be one that Berth sets.
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
+_META = {ENDPOINTS.kind: (*_IDENTITY, "generation"), PODS.kind: (*_IDENTITY, "labels", "creationTimestamp")}
+_CHILD_META = (*_IDENTITY, "generation", "labels", "annotations", "ownerReferences")
+_STATUS = {
+    PODS.kind: ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses"),
+    DEPLOYMENTS.kind: ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "conditions"),
+}
+_CONDITIONS = frozenset({"PodScheduled", "ContainersReady", "Ready", "ReplicaFailure"})
+# The Deployment controller's own count of what the generation tells as well.
+_REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
 
 def trim(resource: Resource, obj: Object) -> Object:
     """Keep what decisions need: no managedFields; of a pod its identity, resources, node and status."""
-    meta = obj["metadata"]
+    meta = _picked(obj["metadata"], _META.get(resource.kind, _CHILD_META))
+    if resource is ENDPOINTS:
+        return {"kind": resource.kind, "metadata": meta, **_picked(obj, ("spec", "status"))}
+    status = _picked(obj.get("status") or {}, _STATUS.get(resource.kind, ()))
+    if "conditions" in status:
+        told = [item for item in status["conditions"] or [] if item["type"] in _CONDITIONS]
+        status["conditions"] = [_picked(item, ("type", "status", "reason", "message")) for item in told]
     if resource is not PODS:
-        return {**obj, "kind": resource.kind, "metadata": {k: v for k, v in meta.items() if k != "managedFields"}}
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        if annotations := meta.get("annotations"):
+            meta["annotations"] = {name: text for name, text in annotations.items() if name != _REVISION_ANNOTATION}
+        return {**obj, "kind": resource.kind, "metadata": meta, "status": status}
+    spec = obj.get("spec") or {}
     containers = {
-        field: [
-            {name: item[name] for name in ("name", "resources", "restartPolicy") if name in item}
-            for item in spec.get(field) or []
-        ]
+        field: [_picked(item, ("name", "resources", "restartPolicy")) for item in spec.get(field) or []]
         for field in ("containers", "initContainers")
     }
+    if _is_leaving(resource, obj):
+        status = {}  # nothing looks at it any more
     return {
         "kind": resource.kind,
-        "metadata": {name: meta[name] for name in _POD_META if name in meta},
+        "metadata": meta,
         "spec": {"nodeName": spec.get("nodeName"), **containers},
-        "status": {name: status[name] for name in _POD_STATUS if name in status},
+        "status": status,
     }
+
+
+def _is_leaving(resource: Resource, obj: Object) -> bool:
+    return resource is PODS and bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def _picked(obj: Object, names: Iterable[str]) -> Object:
+    return {name: obj[name] for name in names if name in obj}

@@ -234,14 +234,72 @@ def test_a_pod_that_lost_its_label_is_nobody_s() -> None:
 
 def test_pods_keep_what_decisions_need_and_nothing_else() -> None:
     needed = pod(reason="Evicted", message="x", podIP="10.0.0.1", containers=[{"name": "server"}], init=[{"name": "i"}])
-    needed["metadata"] |= {"deletionTimestamp": "2026-01-02T03:04:05Z", "creationTimestamp": "2026-01-02T03:04:05Z"}
+    needed["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
     needed["spec"]["initContainers"][0]["restartPolicy"] = "Always"
     whole = copy.deepcopy(needed)
     whole["metadata"] |= {"managedFields": [1], "annotations": {"a": "b"}, "ownerReferences": [1]}
     whole["spec"]["containers"][0] |= {"image": "x", "env": [{"name": "TOKEN", "value": "secret"}]}
     whole["status"] |= {"qosClass": "x", "podIPs": []}
+    whole["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-02T03:04:05Z"
+    whole["status"]["conditions"].append({"type": "Initialized", "status": "True"})
     del needed["apiVersion"]
     assert trim(PODS, whole) == needed
+
+
+def leaving(version: int, **status: Any) -> Object:
+    found = pod(version=version, **status)
+    found["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    return found
+
+
+def test_that_a_pod_leaves_is_news_how_and_when_it_is_gone_is_not() -> None:
+    cache = Cache()
+    cache.put(PODS, pod(version=1))
+    assert cache.put(PODS, leaving(2))
+    assert not cache.put(PODS, leaving(3, ready=False, phase="Succeeded"))
+    assert not cache.drop(PODS, leaving(4))
+    assert cache.of(PODS, KEY) == ()
+
+
+def deployment(version: int, **given: Any) -> Object:
+    """A live Deployment. given: fields of status; annotations."""
+    found = live(children(parsed(), PLATFORM)[0])
+    found["metadata"] |= {"resourceVersion": str(version), "generation": 1}
+    found["metadata"]["annotations"] |= given.pop("annotations", {})
+    return {**found, "status": {"observedGeneration": 1, "replicas": 1, "conditions": [], **given}}
+
+
+@pytest.mark.parametrize(
+    ("now", "news"),
+    [
+        ({"readyReplicas": 1}, True),
+        ({"updatedReplicas": 1}, True),
+        ({"replicas": 2}, True),
+        ({"observedGeneration": 2}, True),
+        ({"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]}, True),
+        ({"annotations": {"example.com/by": "them"}}, True),
+        ({"conditions": [{"type": "Progressing", "status": "True"}]}, False),
+        ({"availableReplicas": 1, "unavailableReplicas": 1}, False),
+        ({"annotations": {"deployment.kubernetes.io/revision": "2"}}, False),
+    ],
+)
+def test_of_a_deployment_s_status_what_decisions_read_is_news(now: Object, news: bool) -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENTS, deployment(1))
+    assert cache.put(DEPLOYMENTS, deployment(2, **now)) is news
+
+
+def test_of_other_children_no_status_is_news_and_any_field_of_spec_is() -> None:
+    cache, found = Cache(), live(children(parsed(), PLATFORM)[1])
+    found["metadata"]["resourceVersion"] = "1"
+    cache.put(SERVICES, found)
+    later = {**copy.deepcopy(found), "status": {"loadBalancer": {"ingress": []}}}
+    later["metadata"]["resourceVersion"] = "2"
+    assert not cache.put(SERVICES, later)
+    edited = copy.deepcopy(later)
+    edited["metadata"]["resourceVersion"] = "3"
+    edited["spec"]["sessionAffinity"] = "ClientIP"
+    assert cache.put(SERVICES, edited)
 
 
 def test_whose_an_object_is() -> None:
