@@ -19,12 +19,12 @@ def differs(wanted: Any, live: Any, field: str = "") -> str | None:
     What others add stays. Empty values count as absent, as the API server drops them; quantities are compared by
     value (it writes 1000m as 1). Keyed lists are compared by their merge keys, in any order.
     """
+    if wanted == live:
+        return None
     if isinstance(wanted, dict):
         return _mapping(wanted, live if isinstance(live, dict) else {}, field)
     if isinstance(wanted, list):
         return _list(wanted, live if isinstance(live, list) else [], field)
-    if wanted == live:
-        return None
     if _empty(wanted) and _empty(live) and field.rsplit(".", 1)[-1] not in _NOT_FALSE_BY_DEFAULT:
         return None
     return field or "."

@@ -4,8 +4,9 @@ The Deployment comes first: a pod template that Kubernetes refuses then changes 
 """
 
 import hashlib
-import json
 from typing import Any
+
+import orjson
 
 from berth.api import names
 from berth.api.spec import Endpoint
@@ -23,8 +24,8 @@ def children(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
 
 
 def _with_intent(manifest: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    intent = hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
+    intent = hashlib.sha256(text).hexdigest()[:16]
     meta = manifest["metadata"]
     annotations = {**meta.get("annotations", {}), names.INTENT_ANNOTATION: intent}
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
