@@ -124,6 +124,8 @@ class Relay:
             return self._fail(CUT_OFF)
         if "error" in event:
             return self._fail(failure_of(500, event))
+        if not isinstance(event.get("choices"), list):
+            return self._fail(CUT_OFF)
         failure = aborted(event)
         if failure:
             return self._fail(failure)
