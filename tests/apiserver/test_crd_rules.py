@@ -103,6 +103,8 @@ CASES = [
       for flag in OWNED_FLAGS for value in ("", "=x")),
     Case("spec.server.extraArgs[]", 1, {"server": {"extraArgs": ["--max-model-len=a_b", "a_b", "--cfg.some_key=1"]}},
          {"server": {"extraArgs": ["--x", "--max_model_len=1"]}}, "spec.server.extraArgs[1]"),
+    _name_rules("spec.server.apiKeySecretRef.name", {"server": {"apiKeySecretRef": {"name": "team-keys.1"}}},
+                {"server": {"apiKeySecretRef": {"name": "TEAM_KEYS"}}}),
     _name_rules("spec.server.env[].valueFrom.secretKeyRef.name", _from(secretKeyRef={"name": "a", "key": "k"}),
                 _from(secretKeyRef={"name": "A", "key": "k"})),
     _name_rules("spec.server.env[].valueFrom.configMapKeyRef.name", _from(configMapKeyRef={"name": "a", "key": "k"}),

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(options: argparse.Namespace, command: Sequence[str]) -> int:
-    env = engine.with_token(os.environ)
+    env = engine.with_launcher_key(engine.with_token(os.environ))
     try:
         planned = engine.read_command(command, env)
     except ValueError as error:

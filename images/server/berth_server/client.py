@@ -50,6 +50,8 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if self._engine.api_key:
             headers["Authorization"] = f"Bearer {self._engine.api_key}"
+        if self._engine.launcher_key:
+            headers["x-api-key"] = self._engine.launcher_key
         try:
             connection.timeout = seconds
             if connection.sock is None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from berth_server import keys
 from berth_server.protocol import Failure
 
 OLDEST_VLLM = (0, 26)
@@ -40,6 +42,7 @@ class Engine:
     host: str
     port: int
     api_key: str | None
+    launcher_key: str | None
 
 
 def option(command: Sequence[str], flag: str) -> str | None:
@@ -64,6 +67,7 @@ def read_command(command: Sequence[str], env: Mapping[str, str]) -> Engine:
         host=_reachable(option(command, "--host")),
         port=int(option(command, "--port") or 8000),
         api_key=option(command, "--api-key") or env.get("VLLM_API_KEY"),
+        launcher_key=env.get(keys.LAUNCHER_VARIABLE),
     )
 
 
@@ -130,6 +134,12 @@ def with_token(env: Mapping[str, str]) -> dict[str, str]:
     """`env` with the token of the Secret's key `token` as HF_TOKEN, unless there is one of the key HF_TOKEN."""
     second = {"HF_TOKEN": env["BERTH_HF_TOKEN"]} if env.get("BERTH_HF_TOKEN") and not env.get("HF_TOKEN") else {}
     return {**env, **second}
+
+
+def with_launcher_key(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` with a key of our own, new at each start, where keys are needed, and without one where they are not."""
+    rest = {name: value for name, value in env.items() if name != keys.LAUNCHER_VARIABLE}
+    return {**rest, keys.LAUNCHER_VARIABLE: secrets.token_urlsafe(32)} if keys.DIRECTORY_VARIABLE in env else rest
 
 
 def environment(env: Mapping[str, str], payload: str, plugins: Sequence[str]) -> dict[str, str]:

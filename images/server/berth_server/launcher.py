@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from berth_server import diagnose, drain, engine, memory, motion, probes, progress, protocol, weights
+from berth_server import diagnose, drain, engine, keys, memory, motion, probes, progress, protocol, weights
 from berth_server.download import download
 from berth_server.processes import Child, Output, Reaper, group_cpu_seconds, kill_group
 from berth_server.protocol import Failure
@@ -106,6 +106,7 @@ class Launcher:
     async def _work(self) -> None:
         """Everything from the first moment to vLLM's end. Raises Failure; never returns."""
         options, path = self._options, self._planned.model_path
+        keys.check(self._env)
         script, python = engine.resolve(self._env)
         found = engine.read_inspection(await self._inspect(python), python)
         self._status.update(engine_version=found["version"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import berth_server
+from berth_server import keys
 from berth_server.closing import CloseWhileDraining, close_idle
 
 APIS = ("OpenAI",)
@@ -51,10 +53,12 @@ class BerthPlugin:
 
         names = args.served_model_name or [args.model]
         self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(APIS), model=names[0])
-        if self._app.middleware_stack is None:
-            self._app.add_middleware(CloseWhileDraining)
-        else:
-            # Some releases of vLLM have built the stack by now, and Starlette then takes no more.
-            self._app.middleware_stack = CloseWhileDraining(self._app.middleware_stack)
+        inside_out = [*keys.layer(os.environ), (CloseWhileDraining, {})]
+        for middleware, options in inside_out:
+            if self._app.middleware_stack is None:
+                self._app.add_middleware(middleware, **options)
+            else:
+                # Some releases of vLLM have built the stack by now, and Starlette then takes no more.
+                self._app.middleware_stack = middleware(self._app.middleware_stack, **options)
         logging.getLogger("uvicorn.access").addFilter(not_our_polling)
         self._closing = asyncio.create_task(close_idle(state))

@@ -46,6 +46,13 @@ REASONS: dict[str, Reason] = {
         "test_process.py::test_an_image_with_a_vllm_without_plugins",
         permanent=True,
     ),
+    "KeysMissing": Reason(
+        "The Secret of spec.server.apiKeySecretRef has no key in it, or cannot be read: nobody would be admitted.",
+        "Read before vLLM starts.",
+        "Put at least one key into that Secret; the next start reads it.",
+        "test_process.py::test_without_a_key_nothing_is_started",
+        permanent=True,
+    ),
     "ModelNotFound": Reason(
         "The hub has no such repository that the token can see, or there is no such path in the claim or the image.",
         "Looked for before vLLM starts; the hub's answer 404, or 401 without a token.",

@@ -3,7 +3,8 @@
 from typing import Any
 
 from berth.api import names
-from berth.api.spec import Fields, Spec
+from berth.api.fields import Fields
+from berth.api.spec import Spec
 from berth.api.status import Status, schema_defaults
 
 Schema = dict[str, Any]

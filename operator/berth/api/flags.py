@@ -13,7 +13,7 @@ OWNED_FLAGS: dict[str, str] = {
     "headless": "remove it, every pod serves requests",
     "ssl-keyfile": "remove it, probes and clients speak HTTP to the pod; end TLS in front of the Service",
     "ssl-certfile": "remove it, probes and clients speak HTTP to the pod; end TLS in front of the Service",
-    "api-key": "remove it, a key in arguments can be read by everybody who can read pods",
+    "api-key": "use spec.server.apiKeySecretRef",
 }
 
 _OWNED = "|".join(sorted(OWNED_FLAGS))

@@ -30,11 +30,13 @@ MODEL_VOLUME = "berth-model"
 ENGINE_CACHE_VOLUME = "berth-engine-cache"
 TMP_VOLUME = "berth-tmp"
 SHM_VOLUME = "berth-shm"
+KEYS_VOLUME = "berth-keys"
 
 PAYLOAD_PATH = "/opt/berth"
 WEIGHTS_PATH = "/var/lib/berth/weights"
 MODEL_PATH = "/var/lib/berth/model"
 ENGINE_CACHE_PATH = "/var/cache/berth"
+KEYS_PATH = "/var/run/secrets/berth.dev/keys"
 
 
 @dataclass(frozen=True, order=True)

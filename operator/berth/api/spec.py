@@ -6,61 +6,10 @@ Rules that the API server can check are CEL (`x-kubernetes-validations`); their 
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
 
+from berth.api.fields import DnsName, Fields, IntOrPercent, Quantity, rules
 from berth.api.flags import EXTRA_ARG_RULES, OWNED_FLAGS
 
-
-def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """Schema extension for CEL rules given as (rule, message)."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
-
-
-class Fields(BaseModel):
-    """Base of all parts of the resource: camelCase outside, frozen; unknown fields were pruned by the API server."""
-
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True, extra="ignore"
-    )
-
-
-_QUANTITY_RULE = rules(
-    (
-        "type(self) == int ? self >= 0 : isQuantity(self) && !self.startsWith('-')",
-        "must be a quantity such as 1, 500m, 16Gi or 1.5G, and not negative",
-    )
-)
-Quantity = Annotated[
-    int | str,
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 64, **_QUANTITY_RULE}),
-]
-IntOrPercent = Annotated[
-    int | str,
-    WithJsonSchema(
-        {
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 8,
-            **rules(
-                (
-                    "type(self) == int ? self >= 0 : self.matches('^[0-9]+%$')",
-                    "must be a number of pods such as 1, or a percentage such as '25%'",
-                )
-            ),
-        }
-    ),
-]
-DnsName = Annotated[
-    str,
-    Field(max_length=253),
-    Field(
-        json_schema_extra=rules(
-            (
-                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-                "must be the name of an object: lower case letters, digits, '-' and '.'",
-            )
-        )
-    ),
-]
 ServedName = Annotated[
     str,
     Field(max_length=256),
@@ -152,6 +101,13 @@ class Model(Fields):
     The repository id of an `hf://` source is accepted too."""
     secret_ref: SecretKeyRef | None = None
     """Secret with the access token for the source. Keys: `HF_TOKEN` or `token`, unless `key` names another."""
+
+
+class SecretRef(Fields):
+    """A Secret of the endpoint's namespace."""
+
+    name: DnsName
+    """Name of the Secret."""
 
 
 class ConfigKeySelector(Fields):
@@ -249,6 +205,10 @@ class Server(Fields):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     """Environment variables of the server container."""
+    api_key_secret_ref: SecretRef | None = None
+    """Secret with the API keys: each line of each entry is one. With it every request needs a key, on every path but
+    `/health`: as `x-api-key`, as `Authorization: Bearer` or as the user name of `Authorization: Basic`. Changes of the
+    Secret take effect without a restart. Default: no key is needed."""
 
 
 class Resources(Fields):

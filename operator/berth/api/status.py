@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, WithJsonSchema
 
-from berth.api.spec import Fields
+from berth.api.fields import Fields
 
 ATOMIC: dict[str, JsonValue] = {"x-kubernetes-list-type": "atomic"}
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]

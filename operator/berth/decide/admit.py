@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
 def refusals(ep: Endpoint) -> list[Refusal]:
     """Everything wrong with the spec that the API server could not refuse."""
-    texts = (*_args(ep.spec.server.args), *_quantities(ep), *_rollout(ep), *_annotations(ep))
+    texts = (*_args(ep.spec.server.args), *_keys(ep), *_quantities(ep), *_rollout(ep), *_annotations(ep))
     found = [Refusal(Reason.INVALID_SPEC, text) for text in texts]
     return found + [Refusal(Reason.INVALID_POD_TEMPLATE, text) for text in _pod_template(ep.spec.pod_template)]
 
@@ -61,6 +61,15 @@ def _args(args: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: is not the name of a flag: use letters, digits and dashes, for example max-model-len"
         elif value is None:
             yield f"{path}: has no value: write true for a flag without a value, or remove it"
+
+
+def _keys(ep: Endpoint) -> Iterator[str]:
+    """vLLM checks a key of its own after ours: a client would need both, in different headers."""
+    if ep.spec.server.api_key_secret_ref and any(var.name == "VLLM_API_KEY" for var in ep.spec.server.env):
+        yield (
+            "spec.server.env[VLLM_API_KEY]: spec.server.apiKeySecretRef is set and guards every path: remove "
+            "the variable, and put its key into that Secret if clients use it"
+        )
 
 
 def _quantities(ep: Endpoint) -> Iterator[str]:

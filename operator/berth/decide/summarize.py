@@ -22,6 +22,7 @@ Verdict = tuple[bool, str, str]
 # Launcher reasons that no restart will mend: somebody has to change the spec, the image or the model.
 PERMANENT = frozenset(
     {
+        "KeysMissing",
         "UnknownEngineArgument",
         "InvalidEngineArgument",
         "UnsupportedArchitecture",

@@ -48,7 +48,7 @@ def pod_template(ep: Endpoint, platform: Platform) -> dict[str, Any]:
         "securityContext": _pod_security(platform),
         "initContainers": [_payload(platform)],
         "containers": [_server(ep, platform)],
-        "volumes": _volumes(ep),
+        "volumes": _volumes(ep, platform),
     }
     if platform.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in platform.image_pull_secrets]
@@ -138,6 +138,8 @@ def _env(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
     secret = ep.spec.model.secret_ref
     if secret and ep.spec.model.source.startswith("hf://"):
         env |= {entry["name"]: entry for entry in _token(secret.name, secret.key)}
+    if ep.spec.server.api_key_secret_ref:
+        env["BERTH_KEYS_DIR"] = {"name": "BERTH_KEYS_DIR", "value": names.KEYS_PATH}
     for var in ep.spec.server.env:
         env[var.name] = var.model_dump(by_alias=True, exclude_none=True)
     return list(env.values())
@@ -165,10 +167,12 @@ def _mounts(ep: Endpoint) -> list[dict[str, Any]]:
         mounts.append({"name": names.WEIGHTS_VOLUME, "mountPath": names.WEIGHTS_PATH})
     if scheme == "pvc":
         mounts.append({"name": names.MODEL_VOLUME, "mountPath": names.MODEL_PATH, "readOnly": True})
+    if ep.spec.server.api_key_secret_ref:
+        mounts.append({"name": names.KEYS_VOLUME, "mountPath": names.KEYS_PATH, "readOnly": True})
     return mounts
 
 
-def _volumes(ep: Endpoint) -> list[dict[str, Any]]:
+def _volumes(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
         {"name": names.PAYLOAD_VOLUME, "emptyDir": {}},
         {"name": names.TMP_VOLUME, "emptyDir": {}},
@@ -181,6 +185,10 @@ def _volumes(ep: Endpoint) -> list[dict[str, Any]]:
     if scheme == "pvc":
         claim = rest.split("/", 1)[0]
         volumes.append({"name": names.MODEL_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    if keys := ep.spec.server.api_key_secret_ref:
+        # The files' group is the pod's fsGroup. Without one the image's user is in no group that is known here.
+        mode = 0o440 if platform.run_as_user is not None else 0o444
+        volumes.append({"name": names.KEYS_VOLUME, "secret": {"secretName": keys.name, "defaultMode": mode}})
     return volumes
 
 

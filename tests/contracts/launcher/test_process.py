@@ -18,6 +18,7 @@ import pytest
 
 from tests.contracts.launcher.launched import Launched, until
 from tests.hub import Hub
+from tests.secret_volume import write_secret
 
 STUB = Path(__file__).parents[2] / "stub_engine.py"
 RECORDED = Path(__file__).parent / "recorded"
@@ -84,6 +85,15 @@ def test_answers_while_it_loads_and_is_not_ready(launch: Launch) -> None:
         until(lambda: launched.progress()["phase"] == "LoadingWeights", 10, "phase of the stub's output")
         assert launched.status("/livez") == 200
         assert launched.get("/readyz") == (503, "not yet ready: LoadingWeights\n")
+
+
+def test_without_a_key_nothing_is_started(launch: Launch, tmp_path: Path) -> None:
+    secret = write_secret(tmp_path / "secret", one="\n")
+    with launch(env={"BERTH_KEYS_DIR": str(secret)}) as launched:
+        code, message = launched.ended()
+    assert (code, message["reason"]) == (1, "KeysMissing")
+    assert "spec.server.apiKeySecretRef has no key in it" in message["message"]
+    assert "StartingEngine" not in launched.text()
 
 
 def test_vllm_gets_the_planned_command_offline_with_the_plugin_and_without_the_token(

@@ -180,6 +180,26 @@ def test_volumes(case: Volumes) -> None:
     assert (volumes, mounts) == (case.volumes, case.mounts)
 
 
+@pytest.mark.parametrize(("user", "mode"), [(65532, 0o440), (None, 0o444)])
+def test_the_keys_are_mounted_whole_and_read_only_where_the_server_can_read_them(user: int | None, mode: int) -> None:
+    found = spec(
+        platform=dataclasses.replace(PLATFORM, run_as_user=user),
+        model=FILE,
+        server={"apiKeySecretRef": {"name": "team-keys"}},
+    )
+    (volume,) = (item for item in found["volumes"] if item["name"] == "berth-keys")
+    assert volume["secret"] == {"secretName": "team-keys", "defaultMode": mode}
+    (container,) = found["containers"]
+    (mount,) = (item for item in container["volumeMounts"] if item["name"] == "berth-keys")
+    assert mount == {"name": "berth-keys", "mountPath": "/var/run/secrets/berth.dev/keys", "readOnly": True}
+    assert env(container)["BERTH_KEYS_DIR"] == {"name": "BERTH_KEYS_DIR", "value": mount["mountPath"]}
+    assert "team-keys" not in str(container) + str(found["initContainers"])
+
+
+def test_without_keys_nothing_of_them_is_in_the_pod() -> None:
+    assert "keys" not in str(spec()).lower()
+
+
 class Launcher(NamedTuple):
     name: str
     given: Object

@@ -1,0 +1,180 @@
+"""Who may ask: every request but those to /health needs a key of the mounted Secret, whatever API or route it is for.
+
+vLLM's own --api-key guards four prefixes and leaves the rest open, so this goes around all of vLLM. Keys are kept and
+compared as SHA-256 digests; none is ever in a log, an answer or an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from berth_server.closing import Application, Message, Receive, Send
+from berth_server.protocol import Failure
+
+DIRECTORY_VARIABLE = "BERTH_KEYS_DIR"
+"""Where the Secret is mounted. Set, even if to nothing: keys are needed."""
+LAUNCHER_VARIABLE = "BERTH_LAUNCHER_KEY"
+"""The launcher's own key, made at each start: it must be able to ask whatever becomes of the Secret."""
+
+OPEN_PATHS = ("/health",)
+LOOK_SECONDS = 1.0
+# No client sends more, and each costs a comparison with every key.
+_MOST_PRESENTED = 8
+
+Headers = list[tuple[bytes, bytes]]
+Refusal = Callable[[str, int, str], tuple[Headers, bytes]]
+"""Path, status and message to the headers and body of a refusal, in the shape of the API that the path belongs to."""
+
+
+def open_ai_refusal(path: str, status: int, message: str) -> tuple[Headers, bytes]:
+    """A refusal in the shape of OpenAI's API, which is every path's until more APIs are served."""
+    kind, code = ("invalid_request_error", "invalid_api_key") if status == 401 else ("server_error", None)
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return [(b"content-type", b"application/json")], json.dumps({"error": error}).encode()
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def read(directory: str) -> frozenset[bytes]:
+    """Digests of all keys: each line of each entry of the Secret, without whitespace around it. Raises OSError."""
+    try:
+        return _read(directory)
+    except FileNotFoundError:
+        # The kubelet has just put the next version of the Secret in place of the one being read.
+        return _read(directory)
+
+
+def _read(directory: str) -> frozenset[bytes]:
+    data = os.path.join(directory, "..data")
+    # Behind this link of the kubelet's all entries are of one version.
+    current = os.path.realpath(data) if os.path.lexists(data) else directory
+    found: set[bytes] = set()
+    for name in os.listdir(current):
+        with open(os.path.join(current, name), "rb") as file:
+            found.update(_digest(line.strip()) for line in file.read().splitlines() if line.strip())
+    return frozenset(found)
+
+
+def check(env: Mapping[str, str]) -> None:
+    """Raises Failure when keys are needed and there is none: the server would answer nobody."""
+    if DIRECTORY_VARIABLE not in env:
+        return
+    try:
+        why = "" if read(env[DIRECTORY_VARIABLE]) else "has no key in it"
+    except OSError as error:
+        why = f"cannot be read by uid {os.getuid()}: {error.strerror}"
+    if why:
+        raise Failure("KeysMissing", f"The Secret of spec.server.apiKeySecretRef {why}.")
+
+
+def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """What may be a key in a request: x-api-key, the user name of Basic, the token of Bearer. Never raises."""
+    found = []
+    for name, value in headers:
+        if name.lower() == b"x-api-key":
+            found.append(value.strip())
+        elif name.lower() == b"authorization":
+            scheme, _, rest = value.strip().partition(b" ")
+            if scheme.lower() == b"bearer":
+                found.append(rest.strip())
+            elif scheme.lower() == b"basic":
+                with contextlib.suppress(ValueError):
+                    pair = base64.b64decode(rest.strip(), validate=True)
+                    # A user name ends at the first colon; a key that has one works with an empty password.
+                    found += [pair.partition(b":")[0], pair.removesuffix(b":")]
+    return [key for key in found[:_MOST_PRESENTED] if key]
+
+
+def matches(offered: Iterable[bytes], digests: Iterable[bytes]) -> bool:
+    """Whether one of `offered` is a key. Compares each with every key: the time tells nothing of them."""
+    found = False
+    for digest in [_digest(key) for key in offered]:
+        for known in digests:
+            found |= hmac.compare_digest(digest, known)
+    return found
+
+
+class Keys:
+    """ASGI middleware for HTTP and websockets. Looks at the Secret again every LOOK_SECONDS that it is used.
+
+    directory: of the mounted Secret; unreadable or without a key: nobody is admitted.  own: the launcher's key.
+    refusal: writes the refusals.  now: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        directory: str,
+        own: str = "",
+        refusal: Refusal = open_ai_refusal,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._directory = directory
+        self._own = {_digest(own.encode())} if own else set()
+        self._refusal = refusal
+        self._now = now
+        self._looked_at = float("-inf")
+        self._digests: frozenset[bytes] | None = None
+        self._why = ""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+            await self._app(scope, receive, send)
+            return
+        self._look()
+        if matches(presented(scope["headers"]), {*(self._digests or ()), *self._own}):
+            await self._app(scope, receive, send)
+        elif self._digests:
+            message = "A key is needed: send one as x-api-key, as Authorization: Bearer, or as the user name of Basic."
+            await self._refuse(scope, receive, send, 401, message)
+        else:
+            await self._refuse(scope, receive, send, 503, self._why)
+
+    def _look(self) -> None:
+        now = self._now()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            digests, why = read(self._directory), "has no key in it"
+        except OSError as error:
+            digests, why = frozenset[bytes](), f"cannot be read: {error.strerror}"
+        self._why = f"Nobody is admitted: the Secret of spec.server.apiKeySecretRef {why}."
+        if digests != self._digests and (self._digests is not None or not digests):
+            text = f"The keys have changed: there are {len(digests)} now." if digests else self._why
+            print(f"(berth) {text}", file=sys.stderr, flush=True)
+        self._digests = digests
+
+    async def _refuse(self, scope: Message, receive: Receive, send: Send, status: int, message: str) -> None:
+        headers, body = self._refusal(scope["path"], status, message)
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        kind = "http.response"
+        if scope["type"] == "websocket":
+            await receive()
+            kind = "websocket.http.response"
+            if kind not in (scope.get("extensions") or {}):
+                await send({"type": "websocket.close", "code": 1008, "reason": ""})
+                return
+        await send({"type": f"{kind}.start", "status": status, "headers": headers})
+        await send({"type": f"{kind}.body", "body": body})
+
+
+def layer(env: Mapping[str, str]) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
+    """The middleware and its options, or nothing where no keys are needed."""
+    if DIRECTORY_VARIABLE not in env:
+        return []
+    return [(Keys, {"directory": env[DIRECTORY_VARIABLE], "own": env.get(LAUNCHER_VARIABLE, "")})]
