@@ -110,7 +110,7 @@ class Streaming:
     translator: Translator
 
 
-def _uncounted(account: str, prompt_tokens: int, completion_tokens: int) -> None:
+def uncounted(account: str, prompt_tokens: int, completion_tokens: int) -> None:
     """Usage that nobody wants to know."""
 
 
@@ -125,7 +125,7 @@ class Serving:
     models: tuple[Object, ...]
     clock: Callable[[], float]
     require_account: bool = False
-    count: Callable[[str, int, int], None] = _uncounted
+    count: Callable[[str, int, int], None] = uncounted
 
     def model(self, name: str) -> Object | None:
         """The model with this served name."""

@@ -193,16 +193,19 @@ class _Events:
         choice, usage = chunk["choices"][0], chunk["usage"]
         finished = choice.get("finish_reason") is not None
         tokens: list[Any] = _tokens(choice) or [None]
+        texts = [token["token"] for token in tokens if token]
+        if "".join(texts) != choice["text"]:  # text is held back where a stop sequence may begin
+            texts = [choice["text"], *[""] * (len(tokens) - 1)]
         before = usage["completion_tokens"] - len(tokens)
         events = [
             {
-                "text": choice["text"] if number == 1 else "",
+                "text": text,
                 "finished": finished and number == len(tokens),
                 "num_prompt_tokens": usage["prompt_tokens"] if finished and number == len(tokens) else None,
                 "num_completion_tokens": before + number,
                 "token": token,
             }
-            for number, token in enumerate(tokens, 1)
+            for number, (token, text) in enumerate(zip(tokens, texts, strict=True), 1)
         ]
         return b"".join([self._event(output=event) for event in events])
 

@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl
 import berth_apis
 from berth_apis import open_ai
 from berth_apis.engine import Relay, decoded, failure_of
-from berth_apis.http import EVENT_STREAM, Answer, Call, Failure, Refused, Reply, Request, Serving, Streaming
+from berth_apis.http import EVENT_STREAM, Answer, Call, Failure, Refused, Reply, Request, Serving, Streaming, uncounted
+from berth_server import keys
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -29,16 +30,32 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS_SECONDS = 5.0
 """How old the list of models may be."""
 
+OPERATIONAL = ("/health", "/ping", "/metrics", "/load", "/version", "/berth/info")
+"""What an engine answers besides completions, whatever APIs are enabled."""
+
 log = logging.getLogger("berth")
 
 
 class Dialects:
-    """The middleware. enabled: the APIs to serve.  require_account: refuse requests without one, where APIs have it."""
+    """The middleware.
 
-    def __init__(self, app: App, enabled: Collection[str], require_account: bool = False) -> None:
+    enabled: the APIs to serve.  require_account: refuse requests without one, where APIs have it.  count: as in
+    `Serving`.  launcher_key: who comes with it is asked nothing.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        enabled: Collection[str],
+        require_account: bool = False,
+        count: Callable[[str, int, int], None] = uncounted,
+        launcher_key: str = "",
+    ) -> None:
         self._app = app
         self._enabled = enabled
         self._require_account = require_account
+        self._count = count
+        self._launcher_key = launcher_key
         self._serving: Serving | None = None
         self._asked_at = float("-inf")
 
@@ -46,16 +63,23 @@ class Dialects:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         dialect, path = berth_apis.claimant(scope["path"], self._enabled)
-        if dialect is open_ai:
-            return await self._app(scope, receive, send)
         exchange = _Exchange(self._app, scope, receive, send, dialect)
-        return await exchange.serve(path, partial(self._known, exchange))
+        if dialect is not open_ai:
+            return await exchange.serve(path, partial(self._known, exchange))
+        if open_ai.NAME in self._enabled or path in OPERATIONAL or keys.presents(scope["headers"], self._launcher_key):
+            return await self._app(scope, receive, send)
+        return await exchange.refuse(
+            Failure(404, f"{path[:100]} is not served: this endpoint's APIs are {self._names()}.")
+        )
+
+    def _names(self) -> str:
+        return ", ".join(self._enabled)
 
     async def _known(self, exchange: _Exchange) -> Serving:
         """What is served; adapters come and go at run time. Raises Refused."""
         if self._serving is None or time.monotonic() - self._asked_at > MODELS_SECONDS:
             models = decoded(await exchange.ask(Call("GET", "/v1/models")))["data"]
-            self._serving = Serving(tuple(models), time.time, self._require_account)
+            self._serving = Serving(tuple(models), time.time, self._require_account, self._count)
             self._asked_at = time.monotonic()
         return self._serving
 
@@ -81,11 +105,10 @@ class _Exchange:
             body = await self._body()
         except _Gone:
             return
-        request = self._request(path, body or b"")
         if body is None:
-            too_large = Failure(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.")
-            await self._answer(self._dialect.failure(too_large, request))
+            await self.refuse(Failure(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB."))
             return
+        request = self._request(path, body)
         watch = asyncio.create_task(self._watch())
         try:
             await self._run(request, known)
@@ -93,6 +116,10 @@ class _Exchange:
             pass
         finally:
             watch.cancel()
+
+    async def refuse(self, failure: Failure) -> None:
+        """Answer with a failure, whatever the request is."""
+        await self._answer(self._dialect.failure(failure, self._request(self._scope["path"], b"")))
 
     async def _body(self) -> bytes | None:
         parts, size, more = [], 0, True

@@ -137,9 +137,12 @@ def with_token(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_launcher_key(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` with a key of our own, new at each start, where keys are needed, and without one where they are not."""
-    rest = {name: value for name, value in env.items() if name != keys.LAUNCHER_VARIABLE}
-    return {**rest, keys.LAUNCHER_VARIABLE: secrets.token_urlsafe(32)} if keys.DIRECTORY_VARIABLE in env else rest
+    """`env` with a key of our own, new at each start, for what not everybody may ask."""
+    return {**env, keys.LAUNCHER_VARIABLE: secrets.token_urlsafe(32)}
+
+
+MAX_STOP_STRINGS = "64"
+"""vLLM's own limit is OpenAI's four. LLM Engine's and Aleph Alpha's users know none."""
 
 
 def environment(env: Mapping[str, str], payload: str, plugins: Sequence[str]) -> dict[str, str]:
@@ -150,6 +153,7 @@ def environment(env: Mapping[str, str], payload: str, plugins: Sequence[str]) ->
     # The weights are here. Users who want a second download (a draft model) say 0 in spec.server.env.
     made.setdefault("HF_HUB_OFFLINE", "1")
     made.setdefault("TRANSFORMERS_OFFLINE", "1")
+    made.setdefault("VLLM_MAX_STOP_STRINGS", MAX_STOP_STRINGS)
     return made
 
 

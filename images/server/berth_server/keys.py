@@ -10,36 +10,28 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+import berth_apis
+from berth_apis import http
 from berth_server.closing import Application, Message, Receive, Send
 from berth_server.protocol import Failure
 
 DIRECTORY_VARIABLE = "BERTH_KEYS_DIR"
 """Where the Secret is mounted. Set, even if to nothing: keys are needed."""
 LAUNCHER_VARIABLE = "BERTH_LAUNCHER_KEY"
-"""The launcher's own key, made at each start: it must be able to ask whatever becomes of the Secret."""
+"""The launcher's own key, made at each start: it asks whatever becomes of the Secret, and whatever APIs are served."""
 
 OPEN_PATHS = ("/health",)
 LOOK_SECONDS = 1.0
 # No client sends more, and each costs a comparison with every key.
 _MOST_PRESENTED = 8
-
-Headers = list[tuple[bytes, bytes]]
-Refusal = Callable[[str, int, str], tuple[Headers, bytes]]
-"""Path, status and message to the headers and body of a refusal, in the shape of the API that the path belongs to."""
-
-
-def open_ai_refusal(path: str, status: int, message: str) -> tuple[Headers, bytes]:
-    """A refusal in the shape of OpenAI's API, which is every path's until more APIs are served."""
-    kind, code = ("invalid_request_error", "invalid_api_key") if status == 401 else ("server_error", None)
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return [(b"content-type", b"application/json")], json.dumps({"error": error}).encode()
+# Of a request that is refused. Larger ones get the answer for a request without a body.
+_MOST_BODY_BYTES = 1024 * 1024
 
 
 def _digest(key: bytes) -> bytes:
@@ -105,11 +97,16 @@ def matches(offered: Iterable[bytes], digests: Iterable[bytes]) -> bool:
     return found
 
 
+def presents(headers: Iterable[tuple[bytes, bytes]], key: str) -> bool:
+    """Whether a request comes with this key."""
+    return bool(key) and matches(presented(headers), {_digest(key.encode())})
+
+
 class Keys:
     """ASGI middleware for HTTP and websockets. Looks at the Secret again every LOOK_SECONDS that it is used.
 
     directory: of the mounted Secret; unreadable or without a key: nobody is admitted.  own: the launcher's key.
-    refusal: writes the refusals.  now: monotonic seconds.
+    apis: those that are served, for the shape of a refusal.  now: monotonic seconds.
     """
 
     def __init__(
@@ -117,13 +114,13 @@ class Keys:
         app: Application,
         directory: str,
         own: str = "",
-        refusal: Refusal = open_ai_refusal,
+        apis: Collection[str] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._directory = directory
         self._own = {_digest(own.encode())} if own else set()
-        self._refusal = refusal
+        self._apis = apis
         self._now = now
         self._looked_at = float("-inf")
         self._digests: frozenset[bytes] | None = None
@@ -138,9 +135,9 @@ class Keys:
             await self._app(scope, receive, send)
         elif self._digests:
             message = "A key is needed: send one as x-api-key, as Authorization: Bearer, or as the user name of Basic."
-            await self._refuse(scope, receive, send, 401, message)
+            await self._refuse(scope, receive, send, http.Failure(401, message))
         else:
-            await self._refuse(scope, receive, send, 503, self._why)
+            await self._refuse(scope, receive, send, http.Failure(503, self._why))
 
     def _look(self) -> None:
         now = self._now()
@@ -157,24 +154,44 @@ class Keys:
             print(f"(berth) {text}", file=sys.stderr, flush=True)
         self._digests = digests
 
-    async def _refuse(self, scope: Message, receive: Receive, send: Send, status: int, message: str) -> None:
-        headers, body = self._refusal(scope["path"], status, message)
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
-        if status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        kind = "http.response"
-        if scope["type"] == "websocket":
+    async def _refuse(self, scope: Message, receive: Receive, send: Send, failure: http.Failure) -> None:
+        dialect, path = berth_apis.claimant(scope["path"], self._apis)
+        kind, body = "http.response", b""
+        if scope["type"] == "http":
+            body = await _body(receive)
+        else:
             await receive()
             kind = "websocket.http.response"
             if kind not in (scope.get("extensions") or {}):
                 await send({"type": "websocket.close", "code": 1008, "reason": ""})
                 return
-        await send({"type": f"{kind}.start", "status": status, "headers": headers})
-        await send({"type": f"{kind}.body", "body": body})
+        # Without the headers, which may have a key in them.
+        answer = dialect.failure(failure, http.Request(scope.get("method", "GET"), path, {}, {}, body))
+        more = [("WWW-Authenticate", "Bearer")] if failure.status == 401 else []
+        headers = [
+            ("content-type", answer.content_type),
+            ("content-length", str(len(answer.body))),
+            *answer.headers,
+            *more,
+        ]
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers]
+        await send({"type": f"{kind}.start", "status": answer.status, "headers": encoded})
+        await send({"type": f"{kind}.body", "body": answer.body})
 
 
-def layer(env: Mapping[str, str]) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
+async def _body(receive: Receive) -> bytes:
+    """A refused request's body: only there some clients say that they want a stream, and how errors reach them."""
+    parts, size, more = [], 0, True
+    while more and size <= _MOST_BODY_BYTES:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
+    return b"" if more else b"".join(parts)
+
+
+def layer(env: Mapping[str, str], apis: Collection[str]) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
     """The middleware and its options, or nothing where no keys are needed."""
     if DIRECTORY_VARIABLE not in env:
         return []
-    return [(Keys, {"directory": env[DIRECTORY_VARIABLE], "own": env.get(LAUNCHER_VARIABLE, "")})]
+    return [(Keys, {"directory": env[DIRECTORY_VARIABLE], "own": env.get(LAUNCHER_VARIABLE, ""), "apis": apis})]

@@ -7,12 +7,20 @@ import logging
 import os
 from typing import Any
 
+import berth_apis
 import berth_server
 from berth_server import keys
+from berth_server.accounts import Accounts
 from berth_server.closing import CloseWhileDraining, close_idle
+from berth_server.dialects import Dialects
 
-APIS = ("OpenAI",)
-"""The completion APIs this server speaks. OpenAI's is vLLM's own."""
+ALL_APIS = tuple(dialect.NAME for dialect in berth_apis.DIALECTS)
+"""The completion APIs this server can speak. OpenAI's is vLLM's own."""
+
+APIS_VARIABLE = "BERTH_APIS"
+"""Those that it shall speak, with commas; all when it is absent."""
+ACCOUNT_VARIABLE = "BERTH_REQUIRE_ACCOUNT"
+"""Set: requests need an account, where an API has accounts."""
 
 # The launcher asks these every second.
 _POLLED = ("/health", "/metrics", "/berth/info")
@@ -52,8 +60,15 @@ class BerthPlugin:
         from vllm import __version__ as vllm_version
 
         names = args.served_model_name or [args.model]
-        self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(APIS), model=names[0])
-        inside_out = [*keys.layer(os.environ), (CloseWhileDraining, {})]
+        apis = tuple(os.environ.get(APIS_VARIABLE, ",".join(ALL_APIS)).split(","))
+        self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(apis), model=names[0])
+        dialects = {
+            "enabled": apis,
+            "require_account": bool(os.environ.get(ACCOUNT_VARIABLE)),
+            "count": Accounts().count,
+            "launcher_key": os.environ.get(keys.LAUNCHER_VARIABLE, ""),
+        }
+        inside_out = [(Dialects, dialects), *keys.layer(os.environ, apis), (CloseWhileDraining, {})]
         for middleware, options in inside_out:
             if self._app.middleware_stack is None:
                 self._app.add_middleware(middleware, **options)

@@ -85,9 +85,10 @@ App = Callable[[dict[str, Any], Any, Any], Any]
 
 
 async def ask(
-    app: App, method: str, path: str, data: bytes = b"", query: str = ""
+    app: App, method: str, path: str, data: bytes = b"", query: str = "", headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """One request to an ASGI app; the client waits for the end."""
+    sent_headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     sent = [{"type": "http.request", "body": data, "more_body": False}]
     got: list[dict[str, Any]] = []
 
@@ -100,7 +101,7 @@ async def ask(
     async def send(message: dict[str, Any]) -> None:
         got.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": sent_headers}
     await app(scope, receive, send)
-    headers = {name.decode(): value.decode() for name, value in got[0]["headers"]}
-    return got[0]["status"], headers, b"".join(message.get("body", b"") for message in got[1:])
+    answered = {name.decode(): value.decode() for name, value in got[0]["headers"]}
+    return got[0]["status"], answered, b"".join(message.get("body", b"") for message in got[1:])

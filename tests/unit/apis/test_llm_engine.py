@@ -10,7 +10,7 @@ import pytest
 from berth_apis import llm_engine
 from berth_apis.http import Streaming
 from tests.unit.apis import recorded
-from tests.unit.apis.engine import body, objects, reply, request, run, stream, text
+from tests.unit.apis.engine import body, events, objects, reply, request, run, stream, text
 
 SYNC = "/v1/llm/completions-sync?model_endpoint_name=m"
 STREAM = "/v1/llm/completions-stream?model_endpoint_name=m"
@@ -168,20 +168,29 @@ def test_a_chunk_with_several_tokens_is_an_event_for_each() -> None:
     got = objects(stream(found, b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n")[0])
     assert [event["output"] for event in got] == [
         {
-            "text": "ab",
+            "text": "a",
             "finished": False,
             "num_prompt_tokens": None,
             "num_completion_tokens": 6,
             "token": {"token": "a", "log_prob": -1.0},
         },
         {
-            "text": "",
+            "text": "b",
             "finished": True,
             "num_prompt_tokens": 3,
             "num_completion_tokens": 7,
             "token": {"token": "b", "log_prob": -2.0},
         },
     ]
+
+
+def test_text_that_is_held_back_is_told_when_it_comes() -> None:
+    found, _ = run(llm_engine, request("POST", STREAM, LEAST | {"return_token_log_probs": True}))
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [-1.0, -2.0]}
+    chunks = [text("", finish_reason=None, logprobs=logprobs), text("ab", logprobs=logprobs)]  # type: ignore[arg-type]
+    got = objects(stream(found, events(chunks))[0])
+    assert [event["output"]["text"] for event in got] == ["", "", "a", "b"]
+    assert [event["output"]["token"]["token"] for event in got] == ["a", "b"] * 2
 
 
 def test_an_error_after_the_first_event_is_the_structured_object() -> None:

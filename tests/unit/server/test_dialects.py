@@ -82,6 +82,21 @@ async def test_an_api_that_is_not_enabled_is_not_there() -> None:
     assert (status, app.asked[0][0]) == (404, "/egp/v2/completions")
 
 
+async def test_without_open_ai_only_what_is_not_a_completion_and_the_launcher_pass() -> None:
+    app = engine(200, b"{}")
+    served = Dialects(app, ("LLMEngine",), launcher_key="own")
+    status, _, data = await ask(served, "POST", "/v1/completions", b"{}")
+    assert (status, app.asked) == (404, [])
+    message = "/v1/completions is not served: this endpoint's APIs are LLMEngine."
+    assert json.loads(data)["error"] == {"message": message, "type": "NotFoundError", "param": None, "code": 404}
+    assert (await ask(served, "POST", "/invocations", b"{}"))[0] == 404
+    assert (await ask(served, "GET", "/metrics"))[0] == 200
+    headers = {"x-api-key": "own"}
+    assert (await ask(served, "POST", "/v1/completions", b"{}", headers=headers))[0] == 200
+    headers = {"x-api-key": "other"}
+    assert (await ask(served, "POST", "/v1/completions", b"{}", headers=headers))[0] == 404
+
+
 async def test_an_unknown_path_below_a_prefix() -> None:
     status, _, data = await ask(Dialects(engine(200), ALL), "GET", "/egp/v9/nothing")
     assert (status, json.loads(data)) == (404, {"detail": "ScaleEGP has no GET /v9/nothing here."})

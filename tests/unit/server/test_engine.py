@@ -75,6 +75,7 @@ def test_vllm_gets_no_token_and_stays_offline() -> None:
         "VLLM_PLUGINS": "p,berth",
         "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_MAX_STOP_STRINGS": "64",
     }
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given
@@ -24,6 +24,7 @@ from berth_server.protocol import Failure
 from tests.secret_volume import write_secret
 
 OWN = "made-by-the-launcher"
+APIS = ("OpenAI", "LLMEngine", "ScaleEGP")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -47,13 +48,17 @@ class Client:
     def __init__(self, directory: Path | str) -> None:
         self.now = 100.0
         self.reached = 0
-        self.guard = keys.Keys(self.application, str(directory), OWN, now=lambda: self.now)
+        self.guard = keys.Keys(self.application, str(directory), OWN, APIS, now=lambda: self.now)
 
     async def application(self, scope: Message, receive: Any, send: Any) -> None:
         self.reached += 1
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def ask(self, *headers: tuple[bytes, bytes], path: str = "/v1/models", **scope: Any) -> list[Message]:
+    more = False
+
+    async def ask(
+        self, *headers: tuple[bytes, bytes], path: str = "/v1/models", body: bytes = b"", **scope: Any
+    ) -> list[Message]:
         """The messages sent to the client."""
         sent: list[Message] = []
 
@@ -61,7 +66,7 @@ class Client:
             sent.append(message)
 
         async def receive() -> Message:
-            return {"type": "websocket.connect"}
+            return {"type": "http.request", "body": body, "more_body": self.more}
 
         await self.guard({"type": "http", "path": path, "headers": list(headers), **scope}, receive, send)
         return sent
@@ -143,10 +148,52 @@ async def test_a_refusal_has_the_shape_of_openai_and_says_what_to_send(directory
     assert headers[b"content-type"] == b"application/json"
     assert int(headers[b"content-length"]) == len(end["body"])
     error = json.loads(end["body"])["error"]
-    assert error["code"] == "invalid_api_key"
+    assert (error["code"], error["type"]) == (401, "AuthenticationError")
     assert error.keys() == {"message", "type", "param", "code"}
     assert b"sk-wrong" not in end["body"]
     assert b"x-api-key" in end["body"]
+
+
+class Shape(NamedTuple):
+    path: str
+    body: bytes
+    content_type: bytes
+    starts: bytes
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Shape("/llm-engine/v1/llm/completions-sync", b"{}", b"application/json", b'{"detail":"A key is needed'),
+        Shape("/v1/llm/completions-stream", b'{"stream":true}', b"application/json", b'{"detail":"A key is needed'),
+        Shape("/egp/v2/completions", b'{"stream":false}', b"application/json", b'{"detail":"A key is needed'),
+        # Its client looks at no status of a stream: what it parses is no completion, and raises.
+        Shape("/egp/v2/completions", b'{"stream":true}', b"text/event-stream", b"data: error 401: A key is needed"),
+        Shape("/egp/v2/completions", b"\xff", b"application/json", b'{"detail":'),
+        Shape("/invocations", b'{"stream":true}', b"application/json", b'{"error":'),
+    ],
+    ids=lambda case: f"{case.path} {case.body[:16]!r}",
+)
+async def test_a_refusal_has_the_shape_of_the_api_whose_path_it_is(directory: Path, case: Shape) -> None:
+    start, end = await Client(directory).ask(path=case.path, method="POST", body=case.body)
+    headers = dict(start["headers"])
+    assert (start["status"], headers[b"www-authenticate"]) == (401, b"Bearer")
+    assert headers[b"content-type"] == case.content_type
+    assert end["body"].startswith(case.starts)
+
+
+async def test_a_refusal_does_not_wait_for_a_body_that_does_not_end(directory: Path) -> None:
+    client = Client(directory)
+    client.more = True
+    start, end = await client.ask(path="/egp/v2/completions", method="POST", body=b'{"stream":true}' + b" " * 1000)
+    assert (start["status"], json.loads(end["body"]).keys()) == (401, {"detail"})
+
+
+async def test_an_api_that_is_not_served_refuses_as_openai(directory: Path) -> None:
+    client = Client(directory)
+    client.guard = keys.Keys(client.application, str(directory), apis=("OpenAI",))
+    _, end = await client.ask(path="/egp/v2/completions", method="POST", body=b'{"stream":true}')
+    assert end["body"].startswith(b'{"error":')
 
 
 async def test_a_websocket_is_refused_before_it_is_accepted(directory: Path) -> None:
@@ -222,7 +269,7 @@ async def test_without_a_readable_directory_nobody_is_admitted(directory: str) -
 
 async def test_without_a_key_of_its_own_the_launcher_is_a_stranger(directory: Path) -> None:
     client = Client(directory)
-    ((middleware, options),) = keys.layer({keys.DIRECTORY_VARIABLE: str(directory)})
+    ((middleware, options),) = keys.layer({keys.DIRECTORY_VARIABLE: str(directory)}, APIS)
     client.guard = middleware(client.application, **options)
     assert await client.status(FORMS["x-api-key"]("")) == 401
     assert await client.status(FORMS["x-api-key"](OWN)) == 401
@@ -230,9 +277,9 @@ async def test_without_a_key_of_its_own_the_launcher_is_a_stranger(directory: Pa
 
 
 def test_keys_are_checked_only_where_a_directory_is_named() -> None:
-    assert keys.layer({keys.LAUNCHER_VARIABLE: "x"}) == []
-    ((_, options),) = keys.layer({keys.DIRECTORY_VARIABLE: "", keys.LAUNCHER_VARIABLE: "x"})
-    assert options == {"directory": "", "own": "x"}
+    assert keys.layer({keys.LAUNCHER_VARIABLE: "x"}, APIS) == []
+    ((_, options),) = keys.layer({keys.DIRECTORY_VARIABLE: "", keys.LAUNCHER_VARIABLE: "x"}, APIS)
+    assert options == {"directory": "", "own": "x", "apis": APIS}
 
 
 def test_the_launcher_makes_a_key_of_its_own_at_each_start_where_keys_are_needed() -> None:
@@ -241,7 +288,6 @@ def test_the_launcher_makes_a_key_of_its_own_at_each_start_where_keys_are_needed
     made = [read_command(command, with_launcher_key(given)).launcher_key for _ in range(2)]
     assert made[0] != made[1]
     assert all(key and len(key) > 30 for key in made)
-    assert read_command(command, with_launcher_key({keys.LAUNCHER_VARIABLE: "from-outside"})).launcher_key is None
 
 
 def test_a_start_without_any_key_says_why(directory: Path, tmp_path: Path) -> None:
