@@ -68,7 +68,7 @@ def test_no_route_but_health_answers_without_a_key(served: Served) -> None:
         for headers in ({}, {"Authorization": "Bearer key-of-mallory"}):
             answer = served.ask(method, path, headers, {} if method == "POST" else None)
             assert (answer.status, answer.headers.get("www-authenticate")) == (401, "Bearer"), (method, path)
-            assert json.loads(answer.body)["error"]["code"] == "invalid_api_key", (method, path)
+            assert json.loads(answer.body)["error"]["code"] == 401, (method, path)
     assert served.ask("GET", "/health").status == 200
 
 
