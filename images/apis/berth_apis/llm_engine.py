@@ -194,7 +194,7 @@ class _Events:
         finished = choice.get("finish_reason") is not None
         tokens: list[Any] = _tokens(choice) or [None]
         texts = [token["token"] for token in tokens if token]
-        if "".join(texts) != choice["text"]:  # text is held back where a stop sequence may begin
+        if not texts or "".join(texts) != choice["text"]:  # text is held back where a stop sequence may begin
             texts = [choice["text"], *[""] * (len(tokens) - 1)]
         before = usage["completion_tokens"] - len(tokens)
         events = [

@@ -193,6 +193,14 @@ def test_text_that_is_held_back_is_told_when_it_comes() -> None:
     assert [event["output"]["token"]["token"] for event in got] == ["a", "b"] * 2
 
 
+def test_a_chunk_without_text_and_log_probabilities() -> None:
+    """What comes first when vLLM holds text back, with stop sequences and a tokenizer of bytes."""
+    found, _ = run(llm_engine, request("POST", STREAM, LEAST))
+    got = objects(stream(found, events([text("", finish_reason=None), text("ab")]))[0])
+    assert [event["output"]["text"] for event in got] == ["", "ab"]
+    assert [event["output"]["token"] for event in got] == [None, None]
+
+
 def test_an_error_after_the_first_event_is_the_structured_object() -> None:
     found, _ = run(llm_engine, request("POST", STREAM, LEAST))
     first = recorded.stream("stream-continuous-usage").split(b"\n\n")[0] + b"\n\n"
