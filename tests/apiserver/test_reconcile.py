@@ -262,3 +262,18 @@ def test_the_operator_writes_nothing_on_the_endpoint_but_status(
     assert "finalizers" not in found["metadata"]
     assert "annotations" not in found["metadata"]
     assert found["metadata"]["generation"] == 1
+
+
+def test_the_pods_carry_the_secret_of_the_keys_which_the_operator_never_asks_for(
+    kubectl: Kubectl, namespace: str, operator: Any, calls: Calls
+) -> None:
+    kubectl.apply([endpoint(namespace, server={"apiKeySecretRef": {"name": "team-keys"}})])
+    eventually(lambda: waits_for_pods(kubectl, namespace), 20, "the endpoint waits for its pods")
+    spec = kubectl.get("pod", only_pod(kubectl, namespace), "-n", namespace)["spec"]
+    (volume,) = (item for item in spec["volumes"] if item["name"] == "berth-keys")
+    assert volume["secret"] == {"secretName": "team-keys", "defaultMode": 0o440}
+    mounts = {item["name"]: item for item in spec["containers"][0]["volumeMounts"]}
+    assert mounts["berth-keys"]["readOnly"]
+    variables = {item["name"]: item.get("value") for item in spec["containers"][0]["env"]}
+    assert variables["BERTH_KEYS_DIR"] == mounts["berth-keys"]["mountPath"]
+    assert "secrets" not in {resource for _, resource in calls(namespace)}

@@ -114,6 +114,17 @@ async def test_nothing_else_is_a_key(directory: Path, form: Any, key: str) -> No
     assert client.reached == 0
 
 
+async def test_a_key_that_is_not_quite_base64_is_none(directory: Path) -> None:
+    value = basic("key-one:")
+    client = Client(directory)
+    assert await client.status((b"authorization", value)) == 200
+    assert await client.status((b"authorization", value[:-4] + b"*" + value[-4:])) == 401
+
+
+def test_no_key_of_many_wrong_ones_matches(directory: Path) -> None:
+    assert not keys.matches((b"%d" % number for number in range(5000)), keys.read(str(directory)))
+
+
 async def test_one_right_key_beside_wrong_ones_suffices_but_not_beside_any_number(directory: Path) -> None:
     wrong, right = FORMS["Bearer"]("wrong"), FORMS["x-api-key"]("key-one")
     client = Client(directory)
