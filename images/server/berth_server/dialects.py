@@ -249,6 +249,8 @@ class _Exchange:
         if relay.failure:
             await self._answer(self._dialect.failure(relay.failure, request))
             return
+        if not told:
+            await self._send(_START)
         await self._send({"type": "http.response.body", "body": out, "more_body": False})
 
     async def _answer(self, answer: Answer) -> None:

@@ -152,6 +152,15 @@ async def test_an_engine_that_breaks_is_an_error(body: bytes) -> None:
     assert b"inside" not in data
 
 
+async def test_a_first_event_that_nobody_expected_is_an_error_of_the_stream() -> None:
+    app = engine(200, b'data: {"choices": [{}]}\n\ndata: [DONE]\n\n')
+    path = "/llm-engine/v1/llm/completions-stream"
+    data = b'{"prompt": "p", "max_new_tokens": 1, "temperature": 0}'
+    status, headers, body = await ask(Dialects(app, ALL), "POST", path, data, query="model_endpoint_name=m")
+    assert (status, headers["content-type"]) == (200, "text/event-stream")
+    assert b'"status":"FAILURE"' in body
+
+
 async def test_a_body_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialects, "MAX_BODY_BYTES", 1 << 20)
     app = engine(200)
