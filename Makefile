@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests
 
-.PHONY: help setup demo test bench down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts contracts-oldest node drain-load second-start manifests lock
+.PHONY: help setup demo test bench bench-apis down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts contracts-oldest node drain-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -24,8 +24,12 @@ demo: setup ## local cluster, chart, first example, one completion; last line `d
 
 test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
 
-bench: setup ## docs/benchmarks.md measured anew, about 25 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
+bench: setup ## docs/benchmarks.md and benchmarks-apis.md measured anew, about 30 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
 	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench
+	@$(MAKE) -f $(ROOT)/Makefile bench-apis
+
+bench-apis: setup ## docs/benchmarks-apis.md alone, about 5 minutes; BENCH_ROUNDS=200
+	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
 
 down: setup ## remove everything that demo and test started on this machine
 	@$(RUN) $(PY) -m local down
