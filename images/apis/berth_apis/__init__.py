@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from types import ModuleType
 
-from berth_apis import llm_engine, open_ai, scale_egp
+from berth_apis import aleph_alpha, llm_engine, open_ai, scale_egp
 from berth_apis.http import Answer, Operation, Refused, Request, Serving, Streaming, refused
 
 DIALECTS: tuple[ModuleType, ...] = (
     llm_engine,
     scale_egp,
+    aleph_alpha,
     open_ai,
 )
 

@@ -114,7 +114,9 @@ class Relay:
             return b""
         data = line[5:].strip()
         if data == b"[DONE]":
-            self.begun = self.over = True
+            if not self.begun:
+                return self._fail(CUT_OFF)
+            self.over = True
             return self._translator.end()
         try:
             event = json.loads(data)

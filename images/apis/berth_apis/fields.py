@@ -37,16 +37,25 @@ class Field:
     how: str
 
 
+_MOST = 1e300
+_MOST_TOKEN_ID = 2**31 - 1
+
+
 def _integer(value: Any) -> bool:
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # No float is as large as some of JSON's integers.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _token_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= _MOST_TOKEN_ID for item in value)
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
@@ -56,6 +65,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "true or false": lambda value: isinstance(value, bool),
     "a list": lambda value: isinstance(value, list),
     "a list of strings": _strings,
+    "a list of token ids": _token_ids,
     "an object": lambda value: isinstance(value, dict),
     "a string or a list": lambda value: isinstance(value, str | list),
     "an object or a string": lambda value: isinstance(value, dict | str),

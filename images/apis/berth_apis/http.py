@@ -119,13 +119,15 @@ class Serving:
     """What is served. models: the entries of the engine's /v1/models.  clock: seconds since 1970.
 
     count: told the account (may be empty), prompt tokens and completion tokens of each completion, where APIs have
-    accounts.
+    accounts.  special_tokens: what the model's special tokens read as.  images: whether the model takes them.
     """
 
     models: tuple[Object, ...]
     clock: Callable[[], float]
     require_account: bool = False
     count: Callable[[str, int, int], None] = uncounted
+    special_tokens: tuple[str, ...] = ()
+    images: bool = False
 
     def model(self, name: str) -> Object | None:
         """The model with this served name."""

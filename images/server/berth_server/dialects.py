@@ -40,7 +40,7 @@ class Dialects:
     """The middleware.
 
     enabled: the APIs to serve.  require_account: refuse requests without one, where APIs have it.  count: as in
-    `Serving`.  launcher_key: who comes with it is asked nothing.
+    `Serving`, as are special_tokens and images.  launcher_key: who comes with it is asked nothing.
     """
 
     def __init__(
@@ -50,12 +50,16 @@ class Dialects:
         require_account: bool = False,
         count: Callable[[str, int, int], None] = uncounted,
         launcher_key: str = "",
+        special_tokens: tuple[str, ...] = (),
+        images: bool = False,
     ) -> None:
         self._app = app
         self._enabled = enabled
         self._require_account = require_account
         self._count = count
         self._launcher_key = launcher_key
+        self._special_tokens = special_tokens
+        self._images = images
         self._serving: Serving | None = None
         self._asked_at = float("-inf")
 
@@ -79,7 +83,9 @@ class Dialects:
         """What is served; adapters come and go at run time. Raises Refused."""
         if self._serving is None or time.monotonic() - self._asked_at > MODELS_SECONDS:
             models = decoded(await exchange.ask(Call("GET", "/v1/models")))["data"]
-            self._serving = Serving(tuple(models), time.time, self._require_account, self._count)
+            self._serving = Serving(
+                tuple(models), time.time, self._require_account, self._count, self._special_tokens, self._images
+            )
             self._asked_at = time.monotonic()
         return self._serving
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import berth_apis
 import berth_server
-from berth_server import keys
+from berth_server import keys, tokenizer
 from berth_server.accounts import Accounts
 from berth_server.closing import CloseWhileDraining, close_idle
 from berth_server.dialects import Dialects
@@ -44,16 +44,18 @@ class BerthPlugin:
     def __init__(self) -> None:
         self._app: Any = None
         self._info: dict[str, Any] = {}
+        self._tokenizer_file: str | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def attach_router(self, app: Any) -> None:
-        """Adds GET /berth/info."""
+        """Adds GET /berth/info and /berth/tokenizer."""
         self._app = app
 
         async def info() -> dict[str, Any]:
             return self._info
 
         app.add_api_route("/berth/info", info, methods=["GET"], include_in_schema=False)
+        tokenizer.attach(app, lambda: self._tokenizer_file)
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
         """Runs once all of vLLM's middleware is in place: ours goes outside of it, so that refusals close too."""
@@ -62,11 +64,14 @@ class BerthPlugin:
         names = args.served_model_name or [args.model]
         apis = tuple(os.environ.get(APIS_VARIABLE, ",".join(ALL_APIS)).split(","))
         self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(apis), model=names[0])
+        self._tokenizer_file = tokenizer.file_of(args)
         dialects = {
             "enabled": apis,
             "require_account": bool(os.environ.get(ACCOUNT_VARIABLE)),
             "count": Accounts().count,
             "launcher_key": os.environ.get(keys.LAUNCHER_VARIABLE, ""),
+            "special_tokens": tokenizer.special_tokens(self._tokenizer_file),
+            "images": engine_client.model_config.is_multimodal_model,
         }
         inside_out = [(Dialects, dialects), *keys.layer(os.environ, apis), (CloseWhileDraining, {})]
         for middleware, options in inside_out:

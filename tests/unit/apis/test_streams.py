@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from berth_apis import llm_engine, scale_egp
+from berth_apis import aleph_alpha, llm_engine, scale_egp
 from berth_apis.http import Failure, Object
 from tests.unit.apis.engine import body, objects, reply, request, run, stream, text
 
@@ -25,7 +25,11 @@ EGP_BODY = {"model": "m", "prompt": "p"}
 
 
 def logprobs(tokens: list[tuple[str, float]]) -> Object:
-    return {"tokens": [token for token, _ in tokens], "token_logprobs": [value for _, value in tokens]}
+    return {
+        "tokens": [token for token, _ in tokens],
+        "token_logprobs": [value for _, value in tokens],
+        "top_logprobs": [{token: value} for token, value in tokens],
+    }
 
 
 def upstream(chunks: list[list[tuple[str, float]]]) -> bytes:
@@ -71,10 +75,32 @@ def test_scale_egp(chunks: list[list[tuple[str, float]]], cuts: list[int]) -> No
     assert got[-1]["completion"]["finish_reason"] == plain["completion"]["finish_reason"]
 
 
+AA_BODY = EGP_BODY | {"log_probs": 0, "tokens": True, "raw_completion": True, "n": 2}
+
+
+@given(CHUNKS, CUTS)
+def test_aleph_alpha(chunks: list[list[tuple[str, float]]], cuts: list[int]) -> None:
+    data = upstream(chunks)
+    plain = body(run(aleph_alpha, request("POST", "/complete", AA_BODY), [reply(whole(chunks))])[0])
+    found, _ = run(aleph_alpha, request("POST", "/complete", AA_BODY | {"stream": True}))
+    got = objects(stream(found, data, [cut % len(data) for cut in cuts])[0])
+    for index, completion in enumerate(plain["completions"]):
+        own = [event for event in got if event.get("index") == index and event["type"] == "stream_chunk"]
+        for key in ("completion", "raw_completion"):
+            assert "".join(event[key] for event in own) == completion[key]
+        for key in ("completion_tokens", "log_probs"):
+            assert [value for event in own for value in event[key]] == completion[key]
+        (summary,) = [event for event in got if event.get("index") == index and event["type"] == "stream_summary"]
+        assert summary["finish_reason"] == completion["finish_reason"]
+    assert got[-1] == {"type": "completion_summary"} | {key: plain[key] for key in plain if key.startswith("num_")}
+
+
 STREAMS = [
     (llm_engine, LLM.format("stream"), LLM_BODY),
     (scale_egp, "/v2/completions", EGP_BODY | {"stream": True}),
     (scale_egp, "/v5/completions", EGP_BODY | {"stream": True}),
+    (aleph_alpha, "/complete", EGP_BODY | {"stream": True}),
+    (aleph_alpha, "/chat/completions", EGP_BODY | {"stream": True}),
 ]
 
 
@@ -97,6 +123,7 @@ def test_a_stream_that_breaks_off_never_looks_complete(
 @example(b"data: {}\n\n")
 @example(b"data: [1]\n\n")
 @example(b"data: x\n\n")
+@example(b"data: [DONE]\n\n")
 @given(st.binary(max_size=300))
 def test_whatever_comes_instead_of_a_stream_is_a_failure(
     dialect: ModuleType, path: str, sent: Any, noise: bytes
