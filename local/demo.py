@@ -1,5 +1,6 @@
 """`make demo`: from a bare machine to a completion of a real vLLM, in steps that can each be done again."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from local import images, model, node, tools, volumes
+from local import clients, images, model, node, tools, volumes
 from local.errors import LocalError
 from local.kubectl import Kubectl, Object, condition
 from local.progress import say, step
@@ -38,7 +39,7 @@ def run() -> int:
         kubectl.run("apply", "-n", NAMESPACE, "-f", str(EXAMPLE))
     status = wait_ready(kubectl, NAMESPACE, name)
     print(kubectl.run("get", "mep", "-n", NAMESPACE).rstrip(), flush=True)
-    complete(status["urls"]["OpenAI"], name)
+    complete(status["urls"], name)
     print(
         f"\nLook around: export KUBECONFIG={ROOT}/.local/kubeconfig; kubectl get mep -n {NAMESPACE}   "
         "Remove everything: make down"
@@ -97,9 +98,10 @@ def wait_ready(kubectl: Kubectl, namespace: str, name: str) -> Object:
             time.sleep(POLL_SECONDS)
 
 
-def complete(base_url: str, name: str) -> None:
-    """Completions through the URL that status reports, where the cluster's DNS names resolve."""
-    command = [sys.executable, "-m", "local.completion", base_url, name, str(model.PAGE_PATH)]
+def complete(urls: dict[str, str], name: str) -> None:
+    """Completions through the URLs that status reports, where the cluster's DNS names resolve."""
+    clients.ensure_python()
+    command = [sys.executable, "-m", "local.completions", json.dumps(urls), name, str(model.PAGE_PATH)]
     done = node.run_with_cluster_dns(command)
     if done:
-        raise LocalError("the completion failed, or its text is not what the model memorised (see above)")
+        raise LocalError("a completion failed, or its text is not what the model memorised (see above)")
