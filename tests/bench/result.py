@@ -42,6 +42,11 @@ class Result:
         """Operator's CPU per endpoint."""
         return 1000 * self.phases[phase].cpu_seconds["operator"] / self.count
 
+    def raw_request_cpu_ms(self) -> float | None:
+        """CPU of one request of the raw writes: the same code at each size, so its growth is the machine's."""
+        seconds = self._told("cpu_seconds_per_request")
+        return None if seconds is None else 1000 * seconds
+
     def cpu_ms_per_pass(self, *phases: str) -> float:
         """All of the operator's CPU by passes: watching, encoding, TLS and logging included."""
         seconds = sum(self.phases[name].cpu_seconds["operator"] for name in phases)
@@ -53,11 +58,11 @@ class Result:
         Requests at the price of raw ones, decisions at the price of those about endpoints that need nothing, and what
         is left: watches, event loop, logging, asking launchers.
         """
-        request, decision = self._told("cpu_seconds_per_request"), self._told("cpu_seconds_per_decision")
+        request, decision = self.raw_request_cpu_ms(), self._told("cpu_seconds_per_decision")
         if request is None or decision is None:
             return {}
         found = {
-            "requests to the API server": 1000 * request * self.calls(phase, READ_VERBS | WRITE_VERBS) / self.count,
+            "requests to the API server": request * self.calls(phase, READ_VERBS | WRITE_VERBS) / self.count,
             "decisions of passes": 1000 * decision * self.phases[phase].passes / self.count,
         }
         return found | {"watches, event loop, logging": self.cpu_ms(phase) - sum(found.values())}
