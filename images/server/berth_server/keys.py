@@ -30,7 +30,7 @@ OPEN_PATHS = ("/health",)
 LOOK_SECONDS = 1.0
 # No client sends more, and each costs a comparison with every key.
 _MOST_PRESENTED = 8
-# Of a request that is refused. Larger ones get the answer for a request without a body.
+# Of a request that is refused: of a larger body the beginning, which no API can read.
 _MOST_BODY_BYTES = 1024 * 1024
 
 
@@ -187,7 +187,7 @@ async def _body(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         more = message.get("more_body", False)
-    return b"" if more else b"".join(parts)
+    return b"".join(parts)
 
 
 def layer(env: Mapping[str, str], apis: Collection[str]) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
