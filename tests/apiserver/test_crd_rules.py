@@ -217,6 +217,10 @@ BOUNDS = [
           'Duplicate value: {"name":"A"}'),
     Bound("too many flags", {"server": {"args": {f"f{i}": 1 for i in range(101)}}}, "spec.server.args",
           "must have at most 100 items"),
+    Bound("no API", {"server": {"apis": []}}, "spec.server.apis", "should have at least 1 items"),
+    Bound("an unknown API", {"server": {"apis": ["Cohere"]}}, "spec.server.apis[0]",
+          'Unsupported value: "Cohere": supported values: "OpenAI", "LLMEngine", "ScaleEGP", "AlephAlpha"'),
+    Bound("an API twice", {"server": {"apis": ["OpenAI", "OpenAI"]}}, "spec.server.apis[1]", "Duplicate value"),
     Bound("suspend in words", {"suspend": "yes"}, "spec.suspend", 'must be of type boolean: "string"'),
     Bound("a template that is no object", {"podTemplate": []}, "spec.podTemplate", 'must be of type object: "array"'),
 ]  # fmt: skip

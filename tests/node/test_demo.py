@@ -32,7 +32,12 @@ def test_status_says_where_and_what_is_served(kubectl: Kubectl) -> None:
     found = kubectl.get("mep", NAME, "-n", NAMESPACE)
     status = found["status"]
     assert status["url"] == f"http://{NAME}.{NAMESPACE}.svc.cluster.local"
-    assert status["urls"] == {"OpenAI": f"{status['url']}/v1"}
+    assert status["urls"] == {
+        "OpenAI": f"{status['url']}/v1",
+        "LLMEngine": f"{status['url']}/llm-engine/",
+        "ScaleEGP": f"{status['url']}/egp",
+        "AlephAlpha": f"{status['url']}/aleph-alpha",
+    }
     assert (status["replicas"], status["readyReplicas"]) == (1, 1)
     assert status["engine"]["version"].startswith("0.32.0")
     assert status["engine"]["command"][:2] == ["vllm", "serve"]

@@ -3,7 +3,7 @@
 Rules that the API server can check are CEL (`x-kubernetes-validations`); their messages say what to write instead.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -101,6 +101,10 @@ class Model(Fields):
     The repository id of an `hf://` source is accepted too."""
     secret_ref: SecretKeyRef | None = None
     """Secret with the access token for the source. Keys: `HF_TOKEN` or `token`, unless `key` names another."""
+
+
+Api = Literal["OpenAI", "LLMEngine", "ScaleEGP", "AlephAlpha"]
+APIS: tuple[Api, ...] = get_args(Api)
 
 
 class SecretRef(Fields):
@@ -209,6 +213,15 @@ class Server(Fields):
     """Secret with the API keys: each line of each entry is one. With it every request needs a key, on every path but
     `/health`: as `x-api-key`, as `Authorization: Bearer` or as the user name of `Authorization: Basic`. Changes of the
     Secret take effect without a restart. Default: no key is needed."""
+    apis: list[Api] = Field(
+        default_factory=lambda: list(APIS),
+        min_length=1,
+        max_length=len(APIS),
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    """Completion APIs that the server answers. Default: all."""
+    require_account: bool = False
+    """True: ScaleEGP requests without an `account_id`, in the body or as a header, are refused. Default: false."""
 
 
 class Resources(Fields):
@@ -345,6 +358,11 @@ class Endpoint(BaseModel):
         if scheme == "hf" and rest not in names:
             names.append(rest)
         return names
+
+    @property
+    def apis(self) -> list[Api]:
+        """APIs that the server answers, in the order of their documentation: that of the spec means nothing."""
+        return [api for api in APIS if api in self.spec.server.apis]
 
     @property
     def wanted_replicas(self) -> int:

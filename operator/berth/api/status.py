@@ -16,6 +16,12 @@ class Urls(Fields):
 
     open_ai: str | None = Field(None, alias="OpenAI")
     """Base URL for OpenAI clients."""
+    llm_engine: str | None = Field(None, alias="LLMEngine")
+    """Base URL for clients of Scale LLM Engine: `LLM_ENGINE_BASE_PATH`."""
+    scale_egp: str | None = Field(None, alias="ScaleEGP")
+    """Base URL for clients of Scale EGP and SGP: `EGP_ENDPOINT_URL`, `SGP_CLIENT_BASE_URL`, or their argument."""
+    aleph_alpha: str | None = Field(None, alias="AlephAlpha")
+    """Base URL for Aleph Alpha clients: their argument `host`."""
 
 
 class Engine(Fields):
@@ -97,7 +103,7 @@ class Status(Fields):
     url: str | None = None
     """Where the endpoint's Service listens inside the cluster."""
     urls: Urls | None = None
-    """What the base-URL setting of each API's client wants."""
+    """What the base-URL setting of the client of each API in `spec.server.apis` wants."""
     replicas: int | None = None
     """Pods that exist."""
     ready_replicas: int | None = None

@@ -142,6 +142,8 @@ def ignored(ep: Endpoint) -> list[dict[str, str]]:
             found.append(("spec.storage.weights", f"a {scheme}:// model is read where it lies, nothing is downloaded"))
         if ep.spec.model.secret_ref is not None:
             found.append(("spec.model.secretRef", f"a {scheme}:// model is read without a token"))
+    if ep.spec.server.require_account and "ScaleEGP" not in ep.apis:
+        found.append(("spec.server.requireAccount", "only ScaleEGP has accounts, and spec.server.apis is without it"))
     if ep.spec.suspend and ep.spec.replicas not in (0, 1):
         found.append(("spec.replicas", "spec.suspend is true: there are no pods"))
     return [{"field": field, "why": why} for field, why in found]

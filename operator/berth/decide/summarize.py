@@ -14,7 +14,7 @@ from berth.decide.observed import ChildId, Conflict, Observed
 from berth.decide.progress import progress, revision
 from berth.desired import engine
 from berth.desired.platform import Platform
-from berth.desired.service import url
+from berth.desired.service import url, urls
 
 Condition = dict[str, Any]
 Verdict = tuple[bool, str, str]
@@ -51,8 +51,7 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
     problems = _problems(ep, seen, deployment)
     status: dict[str, Any] = {"observedGeneration": ep.generation}
     if refusal is None:
-        base = url(ep, platform)
-        status |= {"url": base, "urls": {"OpenAI": f"{base}/v1"}, "engine": _engine(ep, seen, platform, before)}
+        status |= {"url": url(ep, platform), "urls": urls(ep, platform), "engine": _engine(ep, seen, platform, before)}
         status |= _model(seen, status["engine"], before)
     else:
         # The last valid spec is the one in use.

@@ -8,7 +8,7 @@ and a Service called `vllm` injects a VLLM_PORT that breaks the worker (`enableS
 from typing import Any
 
 from berth.api import names
-from berth.api.spec import Endpoint, VolumeChoice
+from berth.api.spec import APIS, Endpoint, VolumeChoice
 from berth.desired.engine import GRACE_AFTER_DRAIN_SECONDS, command, image
 from berth.desired.platform import Platform
 
@@ -138,11 +138,22 @@ def _env(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
     secret = ep.spec.model.secret_ref
     if secret and ep.spec.model.source.startswith("hf://"):
         env |= {entry["name"]: entry for entry in _token(secret.name, secret.key)}
-    if ep.spec.server.api_key_secret_ref:
-        env["BERTH_KEYS_DIR"] = {"name": "BERTH_KEYS_DIR", "value": names.KEYS_PATH}
+    env |= {name: {"name": name, "value": value} for name, value in _plugin(ep).items()}
     for var in ep.spec.server.env:
         env[var.name] = var.model_dump(by_alias=True, exclude_none=True)
     return list(env.values())
+
+
+def _plugin(ep: Endpoint) -> dict[str, str]:
+    """What the plugin in vLLM's process must know beyond its defaults: a default changes no pod."""
+    settings = {}
+    if ep.spec.server.api_key_secret_ref:
+        settings["BERTH_KEYS_DIR"] = names.KEYS_PATH
+    if ep.apis != list(APIS):
+        settings["BERTH_APIS"] = ",".join(ep.apis)
+    if ep.spec.server.require_account and "ScaleEGP" in ep.apis:
+        settings["BERTH_REQUIRE_ACCOUNT"] = "1"
+    return settings
 
 
 def _token(secret: str, key: str | None) -> list[dict[str, Any]]:

@@ -29,6 +29,14 @@ def service(ep: Endpoint, platform: Platform) -> dict[str, Any]:
     }
 
 
+_BELOW = {"OpenAI": "/v1", "LLMEngine": "/llm-engine/", "ScaleEGP": "/egp", "AlephAlpha": "/aleph-alpha"}
+
+
+def urls(ep: Endpoint, platform: Platform) -> dict[str, str]:
+    """What the base-URL setting of the client of each enabled API wants, to the slash."""
+    return {api: url(ep, platform) + _BELOW[api] for api in ep.apis}
+
+
 def url(ep: Endpoint, platform: Platform) -> str:
     """Where the Service listens inside the cluster."""
     port = "" if ep.spec.service.port == 80 else f":{ep.spec.service.port}"

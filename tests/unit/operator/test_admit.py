@@ -158,6 +158,12 @@ WITHOUT_EFFECT = [
     Without("weights and a token for a repository have an effect",
             {"model": {"source": "hf://org/m", "secretRef": {"name": "a"}}, "storage": {"weights": {"emptyDir": {}}}},
             []),
+    Without("accounts of an API that is not served", {"server": {"requireAccount": True, "apis": ["OpenAI"]}},
+            [{"field": "spec.server.requireAccount",
+              "why": "only ScaleEGP has accounts, and spec.server.apis is without it"}]),
+    Without("accounts of one that is", {"server": {"requireAccount": True, "apis": ["ScaleEGP"]}}, []),
+    Without("accounts by default of all", {"server": {"requireAccount": True}}, []),
+    Without("no accounts", {"server": {"requireAccount": False, "apis": ["OpenAI"]}}, []),
     Without("replicas while suspended", {"suspend": True, "replicas": 3},
             [{"field": "spec.replicas", "why": "spec.suspend is true: there are no pods"}]),
     Without("the default of replicas while suspended is not the user's", {"suspend": True, "replicas": 1}, []),
@@ -179,6 +185,7 @@ def test_ignored(case: Without) -> None:
         ({"replicas": "many"}, "spec.replicas"),
         ({"rollout": {"drainSeconds": -1}}, "spec.rollout.drainSeconds"),
         ({"service": {"type": "Magic"}}, "spec.service.type"),
+        ({"server": {"apis": []}}, "spec.server.apis"),
     ],
 )
 def test_a_spec_that_escaped_the_schema_is_refused_by_field(given: Object, field: str) -> None:

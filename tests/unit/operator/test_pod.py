@@ -200,6 +200,30 @@ def test_without_keys_nothing_of_them_is_in_the_pod() -> None:
     assert "keys" not in str(spec()).lower()
 
 
+class Apis(NamedTuple):
+    name: str
+    given: Object
+    expect: dict[str, str]
+
+
+ALL = ["OpenAI", "LLMEngine", "ScaleEGP", "AlephAlpha"]
+APIS = [
+    Apis("all by default", {}, {}),
+    Apis("all by name, in any order", {"apis": ALL[::-1]}, {}),
+    Apis("some, in the same order whatever the spec's", {"apis": ["ScaleEGP", "OpenAI"]},
+         {"BERTH_APIS": "OpenAI,ScaleEGP"}),
+    Apis("accounts", {"requireAccount": True}, {"BERTH_REQUIRE_ACCOUNT": "1"}),
+    Apis("accounts of an API that is not served", {"requireAccount": True, "apis": ["OpenAI"]},
+         {"BERTH_APIS": "OpenAI"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", APIS, ids=lambda case: case.name)
+def test_the_plugin_is_told_what_is_not_its_default(case: Apis) -> None:
+    found = env(server(server=case.given))
+    assert {name: var["value"] for name, var in found.items() if name.startswith("BERTH_")} == case.expect
+
+
 class Launcher(NamedTuple):
     name: str
     given: Object

@@ -209,12 +209,22 @@ def test_the_message_of_a_pod_that_leaves_on_purpose() -> None:
 def test_where_to_send_requests_and_what_runs() -> None:
     found = status(deployment(1, 1), replicas=1, service={"port": 81})
     assert found["url"] == "http://demo.team-a.svc.cluster.local:81"
-    assert found["urls"] == {"OpenAI": "http://demo.team-a.svc.cluster.local:81/v1"}
+    assert found["urls"] == {
+        "OpenAI": f"{found['url']}/v1",
+        "LLMEngine": f"{found['url']}/llm-engine/",
+        "ScaleEGP": f"{found['url']}/egp",
+        "AlephAlpha": f"{found['url']}/aleph-alpha",
+    }
     assert (found["replicas"], found["readyReplicas"]) == (1, 1)
     assert found["selector"] == "berth.dev/endpoint=demo"
     assert found["engine"]["image"] == "example.test/vllm:v1"
     assert found["engine"]["command"][:2] == ["vllm", "serve"]
     assert (found["problems"], found["problemCount"], found["ignored"]) == ([], 0, [])
+
+
+def test_only_apis_that_are_served_have_a_url() -> None:
+    found = status(deployment(1, 1), server={"apis": ["AlephAlpha", "OpenAI"]})
+    assert list(found["urls"]) == ["OpenAI", "AlephAlpha"]
 
 
 REFUSED = Refusal(Reason.INVALID_SPEC, "x")
