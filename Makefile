@@ -6,7 +6,7 @@ SHELL := /bin/bash
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
-SOURCES := operator images local tests
+SOURCES := operator images local tests examples
 
 .PHONY: help setup demo test bench bench-apis down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts contracts-oldest node drain-load second-start manifests lock
 

@@ -1,7 +1,7 @@
 """A plain and a streamed completion with the real client of each API: `python -m local.completions URLS MODEL PAGE`.
 
-Runs examples/clients as they are, where the cluster's names resolve (`python -m local` arranges it). Exits with 1 when a
-text is not the page's.
+Runs examples/clients as they are, where the cluster's names resolve (`python -m local` arranges it). Exits with 1 when
+a text is not the page's.
 """
 
 import json

@@ -1,0 +1,11 @@
+from llmengine import Completion
+
+response = Completion.create(
+    model="llama-7b",
+    prompt="Hello, my name is",
+    max_new_tokens=10,
+    temperature=0.2,
+)
+
+print(response.json())
+print(response.output.text)

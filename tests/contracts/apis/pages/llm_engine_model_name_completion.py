@@ -1,0 +1,9 @@
+from llmengine import Completion
+
+response = Completion.create(
+    model_name="llama-7b",
+    prompt="Hello, my name is",
+    max_new_tokens=10,
+    temperature=0.2,
+)
+print(response.json())
