@@ -47,7 +47,10 @@ _IMAGES = {
         expect="about 30s; 5s when only its code changed",
     ),
     "server": _Image(
-        dockerfile="images/server/Dockerfile", context="images", sources=("images/server",), expect="about 5s"
+        dockerfile="images/server/Dockerfile",
+        context="images",
+        sources=("images/server", "images/apis"),
+        expect="about 5s",
     ),
     "vllm-cpu": _Image(
         dockerfile="images/vllm-cpu/Dockerfile",
