@@ -72,6 +72,20 @@ def test_no_route_but_health_answers_without_a_key(served: Served) -> None:
     assert served.ask("GET", "/health").status == 200
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/llm-engine/v1/llm/completions-sync", "/v1/llm/completions-stream", "/egp/v4/completions", "/egp/user-info",
+     "/aleph-alpha/complete", "/aleph-alpha/v1/version"],
+)  # fmt: skip
+def test_a_path_of_another_api_refuses_in_its_own_shape(served: Served, path: str) -> None:
+    answer = served.ask("POST", path, {"x-api-key": "key-of-mallory"}, {"prompt": "the"})
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    found = json.loads(answer.body)
+    assert "A key is needed" in str(found)
+    assert "error" not in found or isinstance(found["error"], str), "the shape of OpenAI"
+    assert served.ask("POST", path, BOB, {}).status != 401
+
+
 def test_a_websocket_is_not_opened_without_a_key(served: Served) -> None:
     handshake = {
         "Connection": "Upgrade",
