@@ -30,7 +30,8 @@ def main(urls: str, model: str, page: str) -> int:
     """urls: `status.urls` as JSON.  page: what the test model has memorised."""
     prompt = " ".join(page.split(" ")[:PROMPT_WORDS])
     print(f"\nprompt: {prompt}")
-    wrong = [api for api, url in json.loads(urls).items() if not complete(api, url, model, prompt, page)]
+    served = json.loads(urls)
+    wrong = [api for api in CLIENTS if not complete(api, served[api], model, prompt, page)]
     if wrong:
         print(f"the text is not what the model memorised: {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0
