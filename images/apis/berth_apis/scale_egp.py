@@ -227,7 +227,8 @@ class _Same:
         return b""
 
     def failure(self, failure: Failure) -> bytes:
-        return b"event: error\n" + _event({"detail": failure.message})
+        # The client of v5 passes over events with a name: only what it cannot parse ends its stream with an exception.
+        return _error_line(failure)
 
 
 def _user_info(request: Request, serving: Serving) -> Answer:

@@ -182,6 +182,16 @@ def test_v5_is_the_engines_own_without_the_done() -> None:
     assert len(objects(out)) == 4
 
 
+def test_an_error_in_a_stream_of_v5_has_no_name() -> None:
+    """The client passes over events that have one, and would take the text for a whole answer."""
+    found, _ = run(scale_egp, request("POST", "/v5/completions", {**LEAST, "stream": True}))
+    first, _, _ = recorded.stream("stream-usage").partition(b"\n\n")
+    out, failure = stream(found, first + b"\n\n" + recorded.stream("stream-error-after-200"))
+    assert failure is None
+    assert b"event:" not in out
+    assert out.splitlines()[-2].startswith(b"data: error 400: ")
+
+
 def test_lists_of_models_and_the_user() -> None:
     for path in ("/v3/models", "/v4/models", "/v5/models"):
         found = body(run(scale_egp, request("GET", path))[0])
