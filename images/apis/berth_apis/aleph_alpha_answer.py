@@ -26,11 +26,10 @@ ANSWER = (
     Field("num_tokens_generated", "of all candidates"),
     Field("optimized_prompt", "never there: a prompt is not changed"),
     Field(
-        "type", "in a stream: `stream_chunk`, `stream_summary` after each completion, `completion_summary` at the end"
+        "type",
+        "in a stream: `stream_chunk` for what is new, `stream_summary` after each completion, `completion_summary`",
     ),
     Field("index", "in a stream: of the completion"),
-    Field("error", "the text of every error"),
-    Field("code", "of every error: `TASK_VALIDATION`, `UNKNOWN_MODEL`, `MISSING_CAPABILITY`, `QUEUE_FULL`, …"),
 )
 
 

@@ -37,7 +37,12 @@ PARAMETERS = (
     Parameter("sequence_penalty_min_length", "an integer", REFUSES, "400 unless 2"),
     Parameter("penalty_bias", "a string", REFUSES, "400 unless empty"),
     Parameter("penalty_exceptions", "a list of strings", REFUSES, "400 unless empty"),
-    Parameter("penalty_exceptions_include_stop_sequences", "true or false", IGNORES, "penalties have no exceptions"),
+    Parameter(
+        "penalty_exceptions_include_stop_sequences",
+        "true or false",
+        IGNORES,
+        "penalties have no exceptions, these neither",
+    ),
     Parameter("n", "an integer", TRANSLATES, "greedy: one completion, told n times", low=1, high=MOST_CANDIDATES),
     Parameter(
         "best_of",
@@ -66,6 +71,7 @@ PARAMETERS = (
     *prompts.ATTENTION,
     Parameter("steering_concepts", "a list of strings", REFUSES, "400 unless empty"),
     Parameter("stream", "true or false", TRANSLATES, "the answer as events"),
+    Parameter("nice", "true or false", IGNORES, "in the query; requests are served as they come"),
     Parameter("hosting", "a string", IGNORES, "there is one place"),
     Parameter("tags", "a list", IGNORES, "the vendor's own"),
 )

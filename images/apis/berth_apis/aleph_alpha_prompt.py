@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 from berth_apis import engine
-from berth_apis.fields import IGNORES, PASSES, REFUSES, TRANSLATES, Parameter, read
+from berth_apis.fields import PASSES, REFUSES, TRANSLATES, Parameter, read
 from berth_apis.http import Call, Object, Reply, refused
 
 NO_CONTROL = "Attention control is not available with this server. Leave it out."
@@ -41,7 +41,7 @@ PARAMETERS = {f"prompt[] of type {kind}: ": parameters for kind, parameters in _
 
 ATTENTION = (
     Parameter("contextual_control_threshold", "a number", REFUSES, "400: no attention control"),
-    Parameter("control_log_additive", "true or false", IGNORES, "true; false is a 400: no attention control"),
+    Parameter("control_log_additive", "true or false", REFUSES, "400 unless true: no attention control"),
 )
 
 _MEDIA_TYPES = (

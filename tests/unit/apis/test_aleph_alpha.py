@@ -50,6 +50,7 @@ def test_the_models_own_defaults_never_apply() -> None:
         ({"maximum_tokens": 7}, {"max_tokens": 7}),
         ({"maximum_tokens": 0}, {"max_tokens": 0, "echo": True}),
         ({"maximum_tokens": 0, "echo": True, "n": 3}, {"max_tokens": 0, "echo": True}),
+        ({"maximum_tokens": 0, "n": 3, "temperature": 1}, {"max_tokens": 0, "echo": True, "temperature": 1}),
         ({"minimum_tokens": 2}, {"min_tokens": 2}),
         ({"temperature": 0.5, "top_k": 5, "top_p": 0.9}, {"temperature": 0.5, "top_k": 5, "top_p": 0.9}),
         ({"top_k": 5}, {"temperature": 1, "top_k": 5}),
@@ -60,6 +61,7 @@ def test_the_models_own_defaults_never_apply() -> None:
         ({"n": 3}, {}),
         ({"n": 3, "temperature": 1}, {"n": 3, "temperature": 1}),
         ({"best_of": 3}, {}),
+        ({"best_of": 1}, {}),
         ({"best_of": 3, "n": 2, "temperature": 1}, {"n": 3, "temperature": 1, "logprobs": 0}),
         ({"best_of": 3, "log_probs": 2, "top_k": 9}, {"n": 3, "temperature": 1, "top_k": 9, "logprobs": 2}),
         ({"logit_bias": {"5": -1.5}}, {"logit_bias": {"5": -1.5}}),
@@ -92,6 +94,7 @@ def test_each_parameter(sent: Any, engine: Any) -> None:
         ({"prompt": [{"type": "token_ids", "data": [-1]}]}, "prompt[0].data must be a list of token ids"),
         ({"prompt": [{"type": "text", "data": "a", "controls": [{}]}]}, "prompt[0].controls: Attention control"),
         ({"prompt": [{"type": "image", "data": "x"}]}, "prompt[0].data must be the base64"),
+        ({"prompt": [{"type": "image", "data": PNG[:4] + " " + PNG[4:]}]}, "prompt[0].data must be the base64"),
         ({"prompt": [{"type": "image", "data": "AAAA"}]}, "prompt[0].data must be the base64 of a PNG, JPEG"),
         ({"prompt": [{"type": "image", "data": PNG, "x": 1, "y": 2, "size": 3}]}, "prompt[0]: This server does not"),
         ({"prompt": [{"type": "image", "data": PNG}], "echo": True}, "echo: a prompt with images"),
@@ -106,6 +109,8 @@ def test_each_parameter(sent: Any, engine: Any) -> None:
         ({"n": 3, "best_of": 2}, "best_of must be at least n, which is 3, not 2."),
         ({"best_of": 2, "stream": True}, "best_of: the best of several completions cannot be streamed."),
         ({"logit_bias": {"x": 1}}, "logit_bias must map token ids to numbers"),
+        ({"logit_bias": {"1": "x"}}, "logit_bias must map token ids to numbers"),
+        ({"logit_bias": {"1": True}}, "logit_bias must map token ids to numbers"),
         ({"logit_bias": {"1": 101}}, "logit_bias must map token ids to numbers"),
         ({"presence_penalty": -10}, "presence_penalty must be between -2 and 2, not -10."),
         ({"repetition_penalties_include_prompt": True}, "repetition_penalties_include_prompt: this server has no"),
@@ -233,6 +238,8 @@ def test_a_chats_answer_for_images() -> None:
     assert told["log_probs"] == [{"x": -0.5, "yn": -1.0}]
     assert told["completion_tokens"] == ["yn"]
     assert completed(found, **image, maximum_tokens=0)["completions"][0]["completion"] == ""
+    _, (call,) = run(aleph_alpha, request("POST", "/complete", LEAST | image | {"maximum_tokens": 0}), [reply(found)])
+    assert call.json["max_tokens"] == 1  # type: ignore[index]
 
 
 def test_an_image_for_a_model_that_takes_none() -> None:

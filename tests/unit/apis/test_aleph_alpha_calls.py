@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,12 +99,12 @@ def test_the_tokenizer_is_the_models_file_as_it_is() -> None:
     assert body(found)["error"] == "The model has no tokenizer.json"
 
 
-def evaluated(**values: Any) -> tuple[Any, list[Call]]:
+def evaluated(places: Any = None, after: Sequence[int] = (9, 9), **values: Any) -> tuple[Any, list[Call]]:
     place = {"8": {"logprob": -1.0, "rank": 1}, "9": {"logprob": -3.0, "rank": 2}}
     other = {"9": {"logprob": -0.5, "rank": 1}}
     engine = text("abcd", usage=(4, 1))
-    engine["choices"][0]["prompt_logprobs"] = [None, other, place, other]
-    replies = [reply({"tokens": [1, 2]}), reply({"tokens": [9, 9]}), reply(engine), reply({"prompt": "xy"})]
+    engine["choices"][0]["prompt_logprobs"] = [None, other, *(places or [place, other])]
+    replies = [reply({"tokens": [1, 2]}), reply({"tokens": list(after)}), reply(engine), reply({"prompt": "xy"})]
     sent = {"model": "m", "prompt": [{"type": "text", "data": "ab"}], "completion_expected": "cde"} | values
     found, calls = run(aleph_alpha, request("POST", "/evaluate", sent), replies)
     return body(found), calls
@@ -126,6 +127,8 @@ def test_an_evaluation() -> None:
         "completion": "xy",
     }
     assert told == {"model_version": "m", "result": result, "num_tokens_prompt_total": 4}
+    places = [{"9": {"logprob": -1.0, "rank": 1}}] * 2
+    assert evaluated(places)[0]["result"]["correct_greedy"] is True
     shape = recorded.fixture("aleph-alpha/evaluate")["exchanges"][0]["response"]["json"]
     assert told["result"].keys() == shape["result"].keys()
 
@@ -141,6 +144,10 @@ def test_an_evaluation() -> None:
 )
 def test_what_an_evaluation_refuses(values: Any, words: str) -> None:
     assert words in evaluated(**values)[0]["error"]
+
+
+def test_an_evaluation_of_nothing() -> None:
+    assert evaluated(after=(), completion_expected="")[0]["error"] == "completion_expected must not be empty."
 
 
 def test_a_chat() -> None:

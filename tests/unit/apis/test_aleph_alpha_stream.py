@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -13,7 +15,7 @@ from berth_apis.aleph_alpha_answer import MOST_EVENT_BYTES
 from berth_apis.http import Streaming
 from tests.unit.apis import recorded
 from tests.unit.apis.aleph_alpha import LEAST, SPECIAL, completed, logged, streamed
-from tests.unit.apis.engine import events, request, run, stream, text
+from tests.unit.apis.engine import SERVING, events, request, run, stream, text
 
 
 def test_a_stream() -> None:
@@ -101,17 +103,20 @@ def test_no_event_is_longer_than_the_client_reads() -> None:
     assert [top for event in told for top in event.get("log_probs", ())] == [{token: value} for token, value in tokens]
 
 
-# Made of pieces of special tokens, so that they appear, whole and cut.
-PIECES = st.text(st.sampled_from(["<", "s", ">", "/", "|", "l", "a", "\U0001f642", "é"]), max_size=6)
+# Special tokens, whole and in pieces that may make one.
+PIECES = st.sampled_from(["<s>", "</s>", "<|l|>", "<", "s>", "/", "|", "a", "\U0001f642", "é"])
 
 
-@given(st.lists(PIECES, min_size=1), st.booleans())
-@example(["<", "<s>", "s>"], True)
-@example(["</", "s"], False)
-def test_special_tokens_are_found_however_a_stream_is_cut(texts: list[str], ended: bool) -> None:
+@given(st.lists(PIECES, max_size=8), st.lists(st.integers(0, 30), max_size=6), st.booleans())
+@example(["<", "<s>", "s>"], [1, 3], True)
+@example(["<s>"], [1], False)
+@example(["a", "<"], [1], False)
+def test_special_tokens_are_found_however_a_stream_is_cut(pieces: list[str], cuts: list[int], ended: bool) -> None:
     reason = "stop" if ended else "length"
     last = logged(("</s>", -1.0))
-    joined = "".join(texts)
+    joined = "".join(pieces)
+    edges = [0, *sorted(min(cut, len(joined)) for cut in cuts), len(joined)]
+    texts = [joined[a:b] for a, b in itertools.pairwise(edges)]
     whole = completed(text(joined, finish_reason=reason, logprobs=last), SPECIAL, raw_completion=True)["completions"][0]
     chunks = [text(each, finish_reason=None, logprobs=logged()) for each in texts[:-1]]  # type: ignore[arg-type]
     chunks += [text(texts[-1], finish_reason=reason, logprobs=last), text()]
@@ -120,3 +125,11 @@ def test_special_tokens_are_found_however_a_stream_is_cut(texts: list[str], ende
         assert "".join(event.get(key, "") for event in told) == whole[key]
     assert whole["raw_completion"] == joined + ("</s>" if ended else "")
     assert whole["completion"] == re.sub(r"<s>|</s>|<\|l\|>", "", joined)
+
+
+@pytest.mark.parametrize("special", [("<a>b", "<a>"), ("<a>", "<a>b")])
+def test_of_two_special_tokens_the_shorter_one_is_found_whole_or_cut(special: tuple[str, str]) -> None:
+    serving = replace(SERVING, special_tokens=special)
+    (whole,) = completed(text("<a>b"), serving, raw_completion=True)["completions"]
+    told = streamed(events([text("<a>", finish_reason=None), text("b"), text()]), serving, raw_completion=True)  # type: ignore[arg-type]
+    assert whole["completion"] == "".join(event.get("completion", "") for event in told) == "b"
