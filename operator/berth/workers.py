@@ -74,6 +74,8 @@ class Workers:
         try:
             again = await self._reconciler.reconcile(key)
         except errors.NotLeading:
+            # A renewal may only be late: nobody then says that we lead again, and so nobody enqueues this key.
+            self._queue.retry(key)
             return "fenced"
         except (errors.ApiError, errors.Unreachable) as error:
             wish = getattr(error, "retry_after_seconds", None) or 0.0
