@@ -105,10 +105,10 @@ _PASSED = {
 def complete(request: Request, serving: Serving) -> Operation:
     """POST complete."""
     values = read(PARAMETERS, request.object())
-    refuse_the_unknown(values)
+    refuse_unavailable(values)
     context_tokens = serving.context_tokens(values["model"])
     sampling = _sampling(values)
-    wanted = _wanted(values, serving, greedy=sampling["temperature"] == 0)
+    wanted = _wanted(values, serving, greedy=sampling["temperature"] < engine.GREEDY_BELOW)
     items = prompts.items_of(values["prompt"])
     body: Object = {"model": values["model"], **sampling, **_translated(values)}
     if prompts.has_image(items):
@@ -137,7 +137,7 @@ def complete(request: Request, serving: Serving) -> Operation:
     return answer(answer_of(found, wanted))
 
 
-def refuse_the_unknown(values: Object) -> None:
+def refuse_unavailable(values: Object) -> None:
     """Raises Refused for a value that asks for what the engine cannot do."""
     for name, value in values.items():
         if name in _ONLY and value != _ONLY[name]:
@@ -176,11 +176,14 @@ def _wanted(values: Object, serving: Serving, greedy: bool) -> Wanted:
     if best_of is not None and values.get("stream"):
         raise refused("best_of: the best of several completions cannot be streamed. Leave best_of or stream out.")
     candidates = best_of or n
-    no_tokens = values.get("maximum_tokens") == 0
+    no_tokens, echo = values.get("maximum_tokens") == 0, values.get("echo", False)
+    nothing = no_tokens and not echo
     tokens, log_probs = values.get("tokens", False), values.get("log_probs")
     raw = values.get("raw_completion", False) or tokens or log_probs is not None
     same = greedy or no_tokens
-    if log_probs is None and (raw or (candidates > n and not same)):
+    if nothing:
+        log_probs = None
+    elif log_probs is None and (raw or (candidates > n and not same)):
         log_probs = 0
     return Wanted(
         n=n,
@@ -190,8 +193,8 @@ def _wanted(values: Object, serving: Serving, greedy: bool) -> Wanted:
         tell_raw=raw,
         tell_tokens=tokens,
         tell_log_probs="log_probs" in values,
-        echo=values.get("echo", False),
-        nothing=no_tokens and not values.get("echo", False),
+        echo=echo,
+        nothing=nothing,
         no_tokens=no_tokens,
         special=tuple(sorted(serving.special_tokens, key=len)) if raw else (),
     )

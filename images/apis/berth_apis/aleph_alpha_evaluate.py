@@ -6,7 +6,7 @@ from typing import Any
 
 from berth_apis import aleph_alpha_prompt as prompts
 from berth_apis import engine
-from berth_apis.aleph_alpha_complete import refuse_the_unknown
+from berth_apis.aleph_alpha_complete import refuse_unavailable
 from berth_apis.fields import IGNORES, PASSES, TRANSLATES, Field, Parameter, read
 from berth_apis.http import Call, Object, Operation, Request, Serving, answer, refused
 
@@ -36,7 +36,7 @@ ANSWER = (
 def evaluate(request: Request, serving: Serving) -> Operation:
     """POST evaluate."""
     values = read(PARAMETERS, request.object())
-    refuse_the_unknown(values)
+    refuse_unavailable(values)
     model, expected = values["model"], values["completion_expected"]
     context_tokens = serving.context_tokens(model)
     items = prompts.items_of(values["prompt"])

@@ -14,6 +14,9 @@ CHAT = "/v1/chat/completions"
 OVERLOADED_RETRY_SECONDS = 1
 """vLLM says 503 without a Retry-After when its queue is full; some clients wait only when they are told to."""
 
+GREEDY_BELOW = 1e-5
+"""vLLM takes a lower temperature for 0."""
+
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 ABORTED = Failure(503, "The server stopped before the completion was finished. Try again.", OVERLOADED_RETRY_SECONDS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import berth_apis
 from berth_apis import aleph_alpha
-from berth_apis.http import Answer, Call, Streaming
+from berth_apis.http import Answer, Call, Operation, Streaming
 from tests.unit.apis import recorded
 from tests.unit.apis.engine import SERVING, body, objects, reply, request, run, stream, text
 
@@ -54,6 +54,41 @@ def test_whatever_is_sent_is_translated_or_refused(path: str, sent: Any, prompt:
     else:
         assert isinstance(call, Call)
         assert call.path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
+
+
+def test_every_recorded_request_is_understood() -> None:
+    """Of all that the client was made to send, what has no equivalent is refused, all else answered."""
+    engine = recorded.answer("completion-basic")
+    engine["choices"][0]["prompt_logprobs"] = [None, {"1": {"logprob": -1.0, "rank": 1}}]
+    replies = {
+        "/v1/completions": engine,
+        "/v1/chat/completions": recorded.answer("chat-basic"),
+        "/tokenize": {"tokens": [1], "token_strs": ["a"]},
+        "/detokenize": {"prompt": "a"},
+    }
+    refusals: dict[str, str] = {}
+    for scenario, sent in recorded.requests("aleph-alpha"):
+        serving = replace(SERVING, models=({"id": "tiny", "max_model_len": 512},))
+        asking = request(sent["method"], sent["target"], sent.get("json"))
+        operation = berth_apis.operate(aleph_alpha, asking, serving)
+        found = driven(operation, replies)
+        if isinstance(found, Answer) and found.status != 200:
+            refusals[scenario] = body(found)["error"]
+        else:
+            assert isinstance(found, Streaming) is (sent.get("json") or {}).get("stream", False)
+    assert set(refusals) == {"sync-complete-all-params", "sync-multimodal-prompt", "steering"}, refusals
+    assert refusals["sync-complete-all-params"].startswith("repetition_penalties_include_prompt: ")
+    assert refusals["sync-multimodal-prompt"].startswith("prompt[0].controls: ")
+
+
+def driven(operation: Operation, replies: dict[str, Any]) -> Answer | Streaming:
+    answer: Any = None
+    try:
+        while True:
+            answer = reply(replies[operation.send(answer).path])
+    except StopIteration as end:
+        assert isinstance(end.value, Answer | Streaming)
+        return end.value
 
 
 def test_models() -> None:
