@@ -122,11 +122,13 @@ def complete(request: Request, serving: Serving) -> Operation:
             body |= {"logprobs": True, "top_logprobs": wanted.log_probs}
     else:
         path = engine.COMPLETIONS
-        # The engine shortens what does not fit into its context. Of no tokens it can only tell the prompt.
-        body |= {"max_tokens": values.get("maximum_tokens", context_tokens), "echo": wanted.echo or wanted.nothing}
+        body["prompt"] = yield from prompts.for_engine(items, values["model"], context_tokens)
+        body["max_tokens"] = values.get("maximum_tokens")
+        if body["max_tokens"] is None:
+            body["max_tokens"] = yield from engine.room(body["prompt"], values["model"], context_tokens)
+        body["echo"] = wanted.echo or wanted.nothing  # of no tokens the engine can only tell the prompt
         if wanted.log_probs is not None:
             body["logprobs"] = wanted.log_probs
-        body["prompt"] = yield from prompts.for_engine(items, values["model"], context_tokens)
     if wanted.asked > 1:
         body["n"] = wanted.asked
     if wanted.special:

@@ -43,7 +43,7 @@ def evaluate(request: Request, serving: Serving) -> Operation:
     if prompts.has_image(items):
         raise refused("prompt: an evaluation takes no images.")
     before = yield from prompts.token_ids(items, model, context_tokens)
-    after = yield from prompts.tokenized(expected, model, special=False)
+    after = yield from engine.tokenized(expected, model, special=False)
     if not after:
         raise refused("completion_expected must not be empty.")
     # Nothing is generated: what is evaluated is echoed.

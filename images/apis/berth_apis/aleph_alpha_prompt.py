@@ -118,7 +118,7 @@ def token_ids(items: list[Object], model: str, context_tokens: int) -> Generator
     if len(items) > context_tokens:
         raise refused(f"prompt: {len(items)} items are more than the {context_tokens} tokens of the model's context.")
     if not items:
-        found = yield from tokenized("", model, special=True)
+        found = yield from engine.tokenized("", model)
         if not found:
             raise refused("prompt: this model has no token for the beginning of a text, so the prompt needs something.")
         return found
@@ -127,12 +127,5 @@ def token_ids(items: list[Object], model: str, context_tokens: int) -> Generator
         if item["type"] == "token_ids":
             found += item["data"]
         else:
-            found += yield from tokenized(item["data"], model, special=number == 0)
-    return found
-
-
-def tokenized(text: str, model: str, special: bool) -> Generator[Call, Reply, list[int]]:
-    """The token ids of a text. special: with those that the tokenizer puts at its beginning."""
-    reply = yield Call("POST", "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
-    found: list[int] = engine.decoded(reply)["tokens"]
+            found += yield from engine.tokenized(item["data"], model, special=number == 0)
     return found

@@ -79,6 +79,19 @@ def ask(path: str, body: Object) -> Generator[Call, Reply, Object]:
     return completion(reply)
 
 
+def tokenized(text: str, model: str, special: bool = True) -> Generator[Call, Reply, list[int]]:
+    """The token ids of a text. special: with those that the tokenizer puts around it."""
+    reply = yield Call("POST", "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
+    found: list[int] = decoded(reply)["tokens"]
+    return found
+
+
+def room(prompt: str | list[int], model: str, context_tokens: int) -> Generator[Call, Reply, int]:
+    """How many tokens a completion may have at most. vLLM 0.26 refuses a larger `max_tokens`, later ones lower it."""
+    tokens = prompt if isinstance(prompt, list) else (yield from tokenized(prompt, model))
+    return max(context_tokens - len(tokens), 1)  # a prompt that is too long is the engine's to refuse
+
+
 def streamed(path: str, body: Object, translator: Translator, *, counts: bool = False) -> Streaming:
     """An answer that streams. counts: every event carries the counts so far, not only the last."""
     options = {"include_usage": True, **({"continuous_usage_stats": True} if counts else {})}

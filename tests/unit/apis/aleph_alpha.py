@@ -10,7 +10,7 @@ from berth_apis import aleph_alpha
 from berth_apis.http import Answer, Object, Serving
 from tests.unit.apis.engine import SERVING, body, objects, reply, request, run, stream
 
-LEAST = {"model": "m", "prompt": "p"}
+LEAST = {"model": "m", "prompt": "p", "maximum_tokens": 9}
 SPECIAL = replace(SERVING, special_tokens=("<|l|>", "</s>", "<s>"))
 
 

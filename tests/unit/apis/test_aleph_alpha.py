@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from berth_apis import aleph_alpha
-from berth_apis.http import Answer, Call, Object
+from berth_apis.http import Answer, Call, Object, Streaming
 from tests.unit.apis import recorded
 from tests.unit.apis.aleph_alpha import LEAST, completed
 from tests.unit.apis.engine import MODELS, SERVING, body, reply, request, run, text
 
-PLAIN = {"model": "m", "prompt": "p", "max_tokens": 512, "echo": False}
+PLAIN = {"model": "m", "prompt": "p", "max_tokens": 9, "echo": False}
 GREEDY = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
 # What the client sends whatever it was given.
 ALWAYS = recorded.fixture("aleph-alpha/sync-complete-defaults")["exchanges"][0]["request"]["json"]
@@ -78,7 +78,7 @@ def test_the_models_own_defaults_never_apply() -> None:
         ({"penalty_exceptions_include_stop_sequences": True}, {}),
         ({"disable_optimizations": True, "hosting": "aleph-alpha", "tags": ["t"]}, {}),
         ({"steering_concepts": [], "stop_sequences": [], "penalty_exceptions": []}, {}),
-        ({"best_of": None, "maximum_tokens": None, "something_new": 0}, {}),
+        ({"best_of": None, "something_new": 0}, {}),
     ],
 )
 def test_each_parameter(sent: Any, engine: Any) -> None:
@@ -150,11 +150,23 @@ def test_an_adapter_has_the_context_of_its_base() -> None:
     models = (*MODELS, {"id": "adapter", "parent": "m", "max_model_len": None})
     _, (call,) = run(
         aleph_alpha,
-        request("POST", "/complete", LEAST | {"model": "adapter"}),
+        request("POST", "/complete", {"model": "adapter", "prompt": [{"type": "token_ids", "data": [1, 2]}]}),
         [reply(text("t"))],
         replace(SERVING, models=models),
     )
-    assert (call.json["model"], call.json["max_tokens"]) == ("adapter", 512)  # type: ignore[index]
+    assert (call.json["model"], call.json["max_tokens"]) == ("adapter", 510)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("prompt_tokens", "room"), [(3, 509), (511, 1), (600, 1)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_a_maximum_it_goes_on_to_the_end_of_the_context(prompt_tokens: int, room: int, stream: bool) -> None:
+    """A prompt that is too long is vLLM's to refuse."""
+    asking = request("POST", "/complete", LEAST | {"maximum_tokens": None, "stream": stream})
+    found, calls = run(aleph_alpha, asking, [reply({"tokens": [1] * prompt_tokens}), reply(text("t"))])
+    assert calls[0] == Call("POST", "/tokenize", tokenizing("p", True))
+    asked = found.call.json if isinstance(found, Streaming) else calls[1].json
+    assert asked is not None
+    assert asked["max_tokens"] == room
 
 
 def prompted(prompt: Any, *tokens: list[int]) -> tuple[Any, list[Object | None]]:

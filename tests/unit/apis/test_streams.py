@@ -75,7 +75,7 @@ def test_scale_egp(chunks: list[list[tuple[str, float]]], cuts: list[int]) -> No
     assert got[-1]["completion"]["finish_reason"] == plain["completion"]["finish_reason"]
 
 
-AA_BODY = EGP_BODY | {"log_probs": 0, "tokens": True, "raw_completion": True, "n": 2}
+AA_BODY = EGP_BODY | {"maximum_tokens": 9, "log_probs": 0, "tokens": True, "raw_completion": True, "n": 2}
 
 
 @given(CHUNKS, CUTS)
@@ -99,7 +99,7 @@ STREAMS = [
     (llm_engine, LLM.format("stream"), LLM_BODY),
     (scale_egp, "/v2/completions", EGP_BODY | {"stream": True}),
     (scale_egp, "/v5/completions", EGP_BODY | {"stream": True}),
-    (aleph_alpha, "/complete", EGP_BODY | {"stream": True}),
+    (aleph_alpha, "/complete", AA_BODY | {"stream": True}),
     (aleph_alpha, "/chat/completions", EGP_BODY | {"stream": True}),
 ]
 
