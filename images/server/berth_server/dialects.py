@@ -90,7 +90,7 @@ class Dialects:
         return self._serving
 
 
-class _Gone(OSError):
+class _Gone(Exception):
     """The client has left."""
 
 
@@ -200,9 +200,10 @@ class _Exchange:
             return {"type": "http.disconnect"}
 
         async def guarded(message: Message) -> None:
-            if self._gone.is_set():
-                raise _Gone
-            await send(message)
+            # As the server itself does. An exception here would end the app without closing the engine's generator,
+            # which then goes on until the garbage collector finds it; what `receive` says ends it at once.
+            if not self._gone.is_set():
+                await send(message)
 
         path = call.path
         kept = [item for item in self._scope["headers"] if item[0] not in _OURS]
@@ -214,6 +215,8 @@ class _Exchange:
             "raw_path": path.encode(),
             "query_string": b"",
             "headers": headers,
+            # From 2.4 on an app may wait for an exception of `send` instead of listening to `receive`.
+            "asgi": {**self._scope.get("asgi", {}), "spec_version": "2.3"},
         }
         await self._app(scope, receive, guarded)
         if self._gone.is_set():
