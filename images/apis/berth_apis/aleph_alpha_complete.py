@@ -158,7 +158,7 @@ def _sampling(values: Object) -> Object:
     # The vendor: each of the three alone brings randomness, and temperature is always sent.
     if temperature == 0 and (top_k > 1 or 0 < top_p < 1):
         temperature = 1
-    return {"temperature": temperature, "top_k": top_k, "top_p": top_p or 1, "min_p": 0, "repetition_penalty": 1}
+    return {**engine.NEUTRAL, "temperature": temperature, "top_k": top_k, "top_p": top_p or 1}
 
 
 def _translated(values: Object) -> Object:

@@ -11,6 +11,9 @@ from berth_apis.http import Call, Failure, Object, Refused, Reply, Streaming, Tr
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 
+NEUTRAL: Object = {"top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+"""Sampling without any of them. What a request leaves out, vLLM takes from the model's own generation_config.json."""
+
 OVERLOADED_RETRY_SECONDS = 1
 """vLLM says 503 without a Retry-After when its queue is full; some clients wait only when they are told to."""
 

@@ -168,7 +168,7 @@ def _sampling(values: Object) -> Object:
         raise refused("top_k has no effect with temperature 0, which is greedy. Leave it out, or raise temperature.")
     if values["temperature"] == 0 and top_p != 1:
         raise refused("top_p has no effect with temperature 0, which is greedy. Leave it out, or raise temperature.")
-    return {name: values[name] for name in ("temperature", "top_k", "top_p") if name in values}
+    return engine.NEUTRAL | {name: values[name] for name in ("temperature", "top_k", "top_p") if name in values}
 
 
 def _tokens(choice: Object) -> list[Object]:

@@ -121,7 +121,8 @@ def _completions(request: Request, serving: Serving) -> Operation:
     if serving.require_account and not account:
         raise refused(f"account_id is missing. This endpoint wants one, in the body or as header {ACCOUNT_HEADER}.")
     model = _served(values["model"], serving)
-    body: Object = {"model": model, "temperature": parameters.get("temperature", DEFAULT_TEMPERATURE)}
+    temperature = parameters.get("temperature", DEFAULT_TEMPERATURE)
+    body: Object = {"model": model, **engine.NEUTRAL, "temperature": temperature}
     body |= {_RENAMED.get(name, name): parameters[name] for name in _PASSED if name in parameters}
     if values.get("images"):
         path = engine.CHAT
@@ -129,8 +130,8 @@ def _completions(request: Request, serving: Serving) -> Operation:
     else:
         path = engine.COMPLETIONS
         body["prompt"] = values["prompt"]
-        # The engine shortens it to the room that is left; without it, it would generate 16 tokens.
-        body.setdefault("max_tokens", serving.context_tokens(model))
+        if "max_tokens" not in body:  # of which the engine makes 16
+            body["max_tokens"] = yield from engine.room(values["prompt"], model, serving.context_tokens(model))
     if values.get("stream"):
         return engine.streamed(path, body, _Events(serving, account))
     found = yield from engine.ask(path, body)

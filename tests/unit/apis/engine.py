@@ -43,14 +43,25 @@ def text(
 
 
 def run(
-    dialect: ModuleType, asked: Request, replies: Iterable[Reply] = (), serving: Serving = SERVING
+    dialect: ModuleType,
+    asked: Request,
+    replies: Iterable[Reply] = (),
+    serving: Serving = SERVING,
+    tokens: list[int] | None = None,
 ) -> tuple[Answer | Streaming, list[Call]]:
-    """What an API makes of a request when the engine gives these answers, and what it asked the engine."""
+    """What an API makes of a request when the engine gives these answers, and what it asked the engine.
+
+    tokens: what any text tokenizes to; those questions are then not among the calls.
+    """
     operation, calls, answers = berth_apis.operate(dialect, asked, serving), [], iter(replies)
     answer: Reply | None = None
     try:
         while True:
-            calls.append(operation.send(answer))  # type: ignore[arg-type]
+            call = operation.send(answer)  # type: ignore[arg-type]
+            if tokens is not None and call.path == "/tokenize":
+                answer = reply({"count": len(tokens), "tokens": tokens})
+                continue
+            calls.append(call)
             answer = next(answers)
     except StopIteration as end:
         assert isinstance(end.value, Answer | Streaming), "the test has too few replies"

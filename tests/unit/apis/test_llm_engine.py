@@ -15,6 +15,8 @@ from tests.unit.apis.engine import body, events, objects, reply, request, run, s
 SYNC = "/v1/llm/completions-sync?model_endpoint_name=m"
 STREAM = "/v1/llm/completions-stream?model_endpoint_name=m"
 LEAST = {"prompt": "p", "max_new_tokens": 3, "temperature": 0.2}
+NEUTRAL = {"top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+PLAIN = {"model": "m", "prompt": "p", "max_tokens": 3, "temperature": 0.2} | NEUTRAL
 
 
 def asked(**values: Any) -> Any:
@@ -32,7 +34,7 @@ def refusal(**values: Any) -> str:
 
 
 def test_the_least_request() -> None:
-    assert asked() == {"model": "m", "prompt": "p", "max_tokens": 3, "temperature": 0.2}
+    assert asked() == PLAIN
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_the_least_request() -> None:
     ],
 )
 def test_each_parameter(sent: Any, engine: Any) -> None:
-    assert asked(**sent) == {"model": "m", "prompt": "p", "max_tokens": 3, "temperature": 0.2} | engine
+    assert asked(**sent) == PLAIN | engine
 
 
 @pytest.mark.parametrize(
@@ -142,14 +144,8 @@ def test_a_completion_that_was_cut_short_is_an_error() -> None:
 def test_a_stream() -> None:
     found, _ = run(llm_engine, request("POST", STREAM, LEAST))
     assert isinstance(found, Streaming)
-    assert found.call.json == {
-        "model": "m",
-        "prompt": "p",
-        "max_tokens": 3,
-        "temperature": 0.2,
-        "stream": True,
-        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-    }
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    assert found.call.json == PLAIN | {"stream": True, "stream_options": options}
     out, _ = stream(found, recorded.stream("stream-continuous-usage"))
     assert b"[DONE]" not in out
     got = objects(out)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from berth_apis import scale_egp
 from berth_apis.http import Answer, Streaming
-from tests.unit.apis import recorded
-from tests.unit.apis.engine import SERVING, body, events, objects, reply, request, run, stream, text
+from tests.unit.apis import engine, recorded
+from tests.unit.apis.engine import SERVING, body, events, objects, reply, request, stream, text
 
 LEAST = {"model": "m", "prompt": "p"}
+NEUTRAL = {"top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+# 512 is the model's context, 12 are the tokens of any prompt here.
+PLAIN = {"model": "m", "prompt": "p", "temperature": 0.2, "max_tokens": 500} | NEUTRAL
+run = partial(engine.run, tokens=[7] * 12)
 
 
 def asked(path: str = "/v2/completions", **values: Any) -> Any:
@@ -29,14 +34,13 @@ def refusal(**values: Any) -> str:
 
 
 def test_the_defaults_are_those_of_the_page_not_the_engines() -> None:
-    expected = {"model": "m", "prompt": "p", "temperature": 0.2, "max_tokens": 512}
-    assert asked() == ("/v1/completions", expected)
+    assert asked() == ("/v1/completions", PLAIN)
     unset = {"model_parameters": None, "images": None, "stream": False, "account_id": None}
-    assert asked(**unset) == ("/v1/completions", expected)
+    assert asked(**unset) == ("/v1/completions", PLAIN)
 
 
 @pytest.mark.parametrize(
-    ("parameters", "engine"),
+    ("parameters", "expected"),
     [
         ({"temperature": 0.0}, {"temperature": 0.0}),
         ({"max_tokens": 7}, {"max_tokens": 7}),
@@ -47,9 +51,8 @@ def test_the_defaults_are_those_of_the_page_not_the_engines() -> None:
         ({"temperature": None, "max_tokens": None, "stop_sequences": None}, {}),
     ],
 )
-def test_each_parameter(parameters: Any, engine: Any) -> None:
-    plain = {"model": "m", "prompt": "p", "temperature": 0.2, "max_tokens": 512}
-    assert asked(model_parameters=parameters)[1] == plain | engine
+def test_each_parameter(parameters: Any, expected: Any) -> None:
+    assert asked(model_parameters=parameters)[1] == PLAIN | expected
 
 
 @pytest.mark.parametrize(

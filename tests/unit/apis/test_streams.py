@@ -21,7 +21,7 @@ CUTS = st.lists(st.integers(0, 4000), max_size=12)
 
 LLM = "/v1/llm/completions-{}?model_endpoint_name=m"
 LLM_BODY = {"prompt": "p", "max_new_tokens": 9, "temperature": 0, "return_token_log_probs": True}
-EGP_BODY = {"model": "m", "prompt": "p"}
+EGP_BODY = {"model": "m", "prompt": "p", "model_parameters": {"max_tokens": 9}}
 
 
 def logprobs(tokens: list[tuple[str, float]]) -> Object:
@@ -75,7 +75,15 @@ def test_scale_egp(chunks: list[list[tuple[str, float]]], cuts: list[int]) -> No
     assert got[-1]["completion"]["finish_reason"] == plain["completion"]["finish_reason"]
 
 
-AA_BODY = EGP_BODY | {"maximum_tokens": 9, "log_probs": 0, "tokens": True, "raw_completion": True, "n": 2}
+AA_BODY = {
+    "model": "m",
+    "prompt": "p",
+    "maximum_tokens": 9,
+    "log_probs": 0,
+    "tokens": True,
+    "raw_completion": True,
+    "n": 2,
+}
 
 
 @given(CHUNKS, CUTS)

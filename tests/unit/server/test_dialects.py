@@ -14,8 +14,10 @@ from berth_server.dialects import Dialects
 from tests.unit.apis.engine import ask, events, text
 
 ALL = ("OpenAI", "LLMEngine", "ScaleEGP", "AlephAlpha")
-EGP = json.dumps({"model": "m", "prompt": "p"}).encode()
-EGP_STREAM = json.dumps({"model": "m", "prompt": "p", "stream": True}).encode()
+ASKED = {"model": "m", "prompt": "p", "model_parameters": {"max_tokens": 9}}
+EGP = json.dumps(ASKED).encode()
+EGP_STREAM = json.dumps(ASKED | {"stream": True}).encode()
+NEUTRAL = {"top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
 MODELS = {"data": [{"id": "m", "max_model_len": 512}]}
 
 
@@ -55,7 +57,7 @@ async def test_a_call_is_translated_there_and_back() -> None:
     assert json.loads(data)["completion"]["text"] == "t"
     assert app.asked == [
         ("/v1/models", None),
-        ("/v1/completions", {"model": "m", "prompt": "p", "temperature": 0.2, "max_tokens": 512}),
+        ("/v1/completions", {"model": "m", "prompt": "p", "temperature": 0.2, "max_tokens": 9} | NEUTRAL),
     ]
 
 
