@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Request:
     def object(self) -> Object:
         """The body as a JSON object. Raises Refused."""
         try:
-            found = json.loads(self.body.decode(), parse_constant=_no_constant)
+            found = json.loads(self.body.decode(), parse_constant=_no_constant, parse_int=_integer, parse_float=_float)
             if _SURROGATE.search(self.body):
                 json.dumps(found, ensure_ascii=False).encode()
         except (UnicodeDecodeError, UnicodeEncodeError) as error:
@@ -68,6 +69,23 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
+
+
+def _integer(word: str) -> int:
+    if len(word) > _MOST_DIGITS:
+        raise ValueError(f"{word[:_MOST_DIGITS]}… is too large a number")
+    return int(word)
+
+
+def _float(word: str) -> float:
+    value = float(word)
+    if math.isinf(value):
+        raise ValueError(f"{word[:_MOST_DIGITS]} is too large a number")
+    return value
+
+
+# Of 64 bits with a sign; on more vLLM fails with a 500.
+_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from tests.unit.apis.engine import request
         (b"[" * 100_000, "not JSON"),
         (b"[]", "must be a JSON object, not list"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "is too large a number"),
+        (b'{"a": -1e999}', "-1e999 is too large a number"),
         (b'{"a": "\xff"}', "no Unicode text: invalid start byte"),
         (b'{"a": "\xed\xa0\x80"}', "no Unicode text: invalid continuation byte"),
         (b'{"a": "\\ud800"}', "no Unicode text: surrogates not allowed"),
