@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from berth.api.names import Key
+from berth.decide.conflict import SAME_ANSWERS
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
 from berth.kube.launchers import Launchers
 from berth.kube.lookups import Lookups
-from berth.kube.resources import DEPLOYMENTS, ENDPOINTS
+from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, Resource
 from berth.process import utc_now
 from berth.reconcile import Reconciler
 from local.controlplane import ControlPlane
@@ -80,6 +82,25 @@ async def test_an_edit_that_the_answer_to_a_status_write_brings_before_the_watch
 async def reconciler_sees(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
     """What the watch of Deployments would bring."""
     reconciler.cache.put(DEPLOYMENTS, kubectl.get("deployment", "demo", "-n", namespace))
+
+
+async def test_a_pass_ends_after_two_answers_that_differ_each_in_another_way(
+    reconciler: Reconciler, kubectl: Kubectl, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a webhook would give them that changes another field each time: never the same answer twice."""
+    reconciler.cache.put(ENDPOINTS, create(kubectl, namespace))
+    apply, answers = reconciler.client.apply, itertools.count()
+
+    async def rewritten(resource: Resource, manifest: Object) -> Object:
+        applied = await apply(resource, manifest)
+        if resource is DEPLOYMENTS:
+            number = next(answers)
+            applied["spec"][("progressDeadlineSeconds", "revisionHistoryLimit")[number % 2]] = 77 + number
+        return applied
+
+    monkeypatch.setattr(reconciler.client, "apply", rewritten)
+    await reconciler.reconcile(Key(namespace, "demo"))
+    assert next(answers) == SAME_ANSWERS
 
 
 async def test_an_endpoint_that_is_gone_is_no_error(reconciler: Reconciler, kubectl: Kubectl, namespace: str) -> None:
