@@ -9,7 +9,7 @@ from typing import Any
 
 import berth_apis
 import berth_server
-from berth_server import keys, tokenizer
+from berth_server import keys, media, tokenizer
 from berth_server.accounts import Accounts
 from berth_server.closing import CloseWhileDraining, close_idle
 from berth_server.dialects import Dialects
@@ -65,6 +65,7 @@ class BerthPlugin:
         apis = tuple(os.environ.get(APIS_VARIABLE, ",".join(ALL_APIS)).split(","))
         self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(apis), model=names[0])
         self._tokenizer_file = tokenizer.file_of(args)
+        await media.guard(engine_client.model_config)
         dialects = {
             "enabled": apis,
             "require_account": bool(os.environ.get(ACCOUNT_VARIABLE)),

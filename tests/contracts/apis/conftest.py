@@ -33,11 +33,11 @@ class Endpoint:
 
 
 @contextmanager
-def started(directory: Path) -> Iterator[Launched]:
-    """A launcher with vLLM, ready; directory: an empty one."""
+def started(directory: Path, weights: Path | None = None) -> Iterator[Launched]:
+    """A launcher with vLLM, ready; directory: an empty one.  weights: the test model's when absent."""
     path = os.environ.get("BERTH_VLLM_PYTHON")
     assert path, "set BERTH_VLLM_PYTHON to the Python of an environment with vLLM"
-    weights = model.ensure()
+    weights = weights or model.ensure()
     (directory / "keys").mkdir()
     (directory / "keys" / "key").write_text(KEY)
     env = {**CPU, "BERTH_KEYS_DIR": str(directory / "keys")}
@@ -58,8 +58,8 @@ class Play(Protocol):
     def __call__(self, client: Client, call: str, key: str = ...) -> dict[str, Any]: ...
 
 
-@pytest.fixture(scope="session")
-def play(endpoint: Endpoint) -> Iterator[Play]:
+@contextmanager
+def playing(endpoint: Endpoint) -> Iterator[Play]:
     """One process for each library and key."""
     players: dict[tuple[str, str, str], Player] = {}
     with ExitStack() as stack:
@@ -71,6 +71,12 @@ def play(endpoint: Endpoint) -> Iterator[Play]:
                 players[who] = stack.enter_context(player)
             return players[who].play(call)
 
+        yield play
+
+
+@pytest.fixture(scope="session")
+def play(endpoint: Endpoint) -> Iterator[Play]:
+    with playing(endpoint) as play:
         yield play
 
 
