@@ -30,6 +30,11 @@ ANSWER = (
         "in a stream: `stream_chunk` for what is new, `stream_summary` after each completion, `completion_summary`",
     ),
     Field("index", "in a stream: of the completion"),
+    Field("completion", "in a stream: the new text"),
+    Field("raw_completion", "in a stream: as above, of what is new"),
+    Field("completion_tokens", "in a stream: as above, of what is new"),
+    Field("log_probs", "in a stream: as above, of what is new"),
+    Field("finish_reason", "in a stream: of the `stream_summary`"),
 )
 
 

@@ -41,7 +41,13 @@ _BODY = (
     Parameter("images", "a list", TRANSLATES, "one chat message with the prompt and these; a multimodal model only"),
     Parameter("model_parameters", "an object", TRANSLATES, "missing keys have the page's defaults"),
     Parameter("stream", "true or false", PASSES, "false when missing"),
-    Parameter("account_id", "a string", EMULATES, "counted; before the header `x-selected-account-id`"),
+    Parameter(
+        "account_id",
+        "a string",
+        EMULATES,
+        "before the header `x-selected-account-id`; counted at `/metrics` of the pod, as `berth_account_requests_total`"
+        " and `berth_account_tokens_total`",
+    ),
 )
 
 _MODEL_PARAMETERS = (

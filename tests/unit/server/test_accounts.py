@@ -1,5 +1,7 @@
 """Usage by account, with a bound on how many there are."""
 
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -30,3 +32,11 @@ def test_there_is_a_bound_on_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c", "d", "a"):
         counted.count(name, 1, 1)
     assert [value(registry, name) for name in ("a", "b", "c", "other")] == [2, 1, None, 2]
+
+
+def test_the_series_are_documented() -> None:
+    registry = CollectorRegistry()
+    Accounts(registry).count("a", 1, 1)
+    page = (Path(__file__).parents[3] / "docs" / "apis.md").read_text()
+    for metric in registry.collect():
+        assert f"`{metric.name}_total`" in page
