@@ -77,7 +77,7 @@ NOT_IN_OLDEST = tests/contracts/launcher/test_failures.py::test_a_failed_start_h
 
 contracts: setup ## the launcher in front of real vLLM, newest and oldest, on the bare machine
 	@$(RUN) BERTH_VLLM_PYTHON=$$($(PY) -m local vllm) $(PY) -m pytest -q tests/contracts
-	@$(RUN) $(OLDEST) tests/contracts/launcher/test_vllm.py
+	@$(RUN) $(OLDEST) tests/contracts/launcher/test_vllm.py tests/contracts/apis/test_media.py
 
 contracts-oldest: setup ## all contracts of the launcher in front of the oldest vLLM, about 10 minutes
 	@$(RUN) $(OLDEST) tests/contracts/launcher --deselect '$(NOT_IN_OLDEST)'

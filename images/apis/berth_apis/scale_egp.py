@@ -62,7 +62,9 @@ _MODEL_PARAMETERS = (
 )
 
 _IMAGE = (
-    Parameter("image_url", "a string", PASSES, "a `data:` URL; others as `allowed-media-domains` says", required=True),
+    Parameter(
+        "image_url", "a string", PASSES, "a `data:` URL; others when the endpoint allows their host", required=True
+    ),
     Parameter("detail", "a string", PASSES, "`auto` when missing"),
 )
 

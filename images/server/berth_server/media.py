@@ -94,6 +94,8 @@ async def _replace_connector() -> None:
         if isinstance(error.__cause__, Refused):
             return
         raise
+    finally:
+        await connector.connection.close()
     raise RuntimeError("An address that is not public was connected to.")
 
 
@@ -115,6 +117,12 @@ def _connector_class() -> Any:
                 connector = aiohttp.TCPConnector(socket_factory=public_socket)
                 self._session = aiohttp.ClientSession(connector=connector, raise_for_status=_no_redirect)
             return self._session
+
+        async def close(self) -> None:
+            """Until the next use: a session that is left open is logged at the end."""
+            if self._session is not None:
+                await self._session.close()
+                self._session = None
 
         async def get_async_response(self, url: str, *, allow_redirects: bool = True, **options: Any) -> Any:
             followed = allow_redirects and REDIRECTS_VARIABLE in os.environ
