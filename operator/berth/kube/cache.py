@@ -112,7 +112,11 @@ def _content(obj: Object) -> Object:
 
 # What decisions read; the rest is neither kept nor news. Of children all of spec: any field may be one that Berth sets.
 _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
-_META = {ENDPOINTS.kind: (*_IDENTITY, "generation"), PODS.kind: (*_IDENTITY, "labels", "creationTimestamp")}
+# Who touches an annotation of an endpoint wants it looked at, whatever it says.
+_META = {
+    ENDPOINTS.kind: (*_IDENTITY, "generation", "annotations"),
+    PODS.kind: (*_IDENTITY, "labels", "creationTimestamp"),
+}
 _CHILD_META = (*_IDENTITY, "generation", "labels", "annotations", "ownerReferences")
 _STATUS = {
     PODS.kind: ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses"),
