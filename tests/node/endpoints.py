@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import yaml
 from local import model, volumes
 from local.demo import CLAIM, EXAMPLE, MODEL_DIRECTORY
 from local.kubectl import Kubectl, condition
+from tests.waiting import eventually
 
 Object = dict[str, Any]
+READY_SECONDS = 600
 UID = 65532
 """Of the servers, by the chart's settings.runAsUser."""
 
@@ -59,8 +61,22 @@ def endpoint(name: str, **spec: Any) -> Object:
 
 
 def apply(kubectl: Kubectl, namespace: str, obj: Object) -> None:
-    """Apply one endpoint in a namespace."""
+    """Apply one object in a namespace."""
     kubectl.apply([{**obj, "metadata": {**obj["metadata"], "namespace": namespace}}])
+
+
+def serve_with_key(kubectl: Kubectl, namespace: str, name: str, key: str, names: Sequence[str], **server: Any) -> None:
+    """Apply an endpoint that wants a key, with these served names, and wait until it is Ready.
+
+    server: more of spec.server.
+    """
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-keys"}, "stringData": {"one": key}}
+    apply(kubectl, namespace, secret)
+    served = endpoint(name)
+    served["spec"]["model"]["servedNames"] = list(names)
+    served["spec"]["server"] |= {"apiKeySecretRef": {"name": f"{name}-keys"}, **server}
+    apply(kubectl, namespace, served)
+    eventually(lambda: ready(kubectl, namespace, name), READY_SECONDS, f"{name} is Ready")
 
 
 def problem(kubectl: Kubectl, namespace: str, name: str, reason: str) -> Object | None:
