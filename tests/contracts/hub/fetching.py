@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from berth_server import hub_errors
 from berth_server.protocol import Failure
+from tests import payload
 
-PAYLOAD = Path(__file__).parents[3] / "images" / "server"
+PAYLOAD = payload.assembled()
 REPO = "harbour/tiny"
 
 # A minute until a dead holder is taken for dead is right in a cluster and long for a test.
