@@ -33,15 +33,15 @@ class Endpoint:
 
 
 @contextmanager
-def started(directory: Path, weights: Path | None = None) -> Iterator[Launched]:
-    """A launcher with vLLM, ready; directory: an empty one.  weights: the test model's when absent."""
+def started(directory: Path, *more: str, weights: Path | None = None) -> Iterator[Launched]:
+    """A launcher with vLLM, ready; directory: an empty one.  more: of flags.  weights: the test model's when absent."""
     path = os.environ.get("BERTH_VLLM_PYTHON")
     assert path, "set BERTH_VLLM_PYTHON to the Python of an environment with vLLM"
     weights = weights or model.ensure()
     (directory / "keys").mkdir()
     (directory / "keys" / "key").write_text(KEY)
     env = {**CPU, "BERTH_KEYS_DIR": str(directory / "keys")}
-    flags = (*EAGER, "--served-model-name", *NAMES)
+    flags = (*EAGER, "--served-model-name", *NAMES, *more)
     with Launched(directory, Path(path).parent, f"file://{weights}", weights, flags=flags, env=env) as launched:
         yield launched.until_ready(START_SECONDS)
 

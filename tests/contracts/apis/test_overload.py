@@ -1,0 +1,79 @@
+"""An engine whose queue is full: each client raises what it raises for 503, and is told when to try again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.clients.player import Player
+from tests.contracts.apis.calls import CLIENTS, Client
+from tests.contracts.apis.conftest import KEY, NAMES, started
+
+PLACES = 2
+# Of the older generations of Scale LLM Engine the first: the others treat a status alike.
+NEWEST = [client for client in CLIENTS if client.version not in ("0.0.0b3", "0.0.0b12", "0.0.0b22")]
+LONG = {"model": NAMES[0], "prompt": "a", "max_tokens": 1900, "ignore_eos": True}
+RAW: dict[str, Any] = {
+    f"/llm-engine/v1/llm/completions-sync?model_endpoint_name={NAMES[0]}": {
+        "prompt": "a",
+        "max_new_tokens": 1,
+        "temperature": 0,
+    },
+    "/egp/v4/completions": {"model": NAMES[0], "prompt": "a", "model_parameters": {"max_tokens": 1}},
+    "/aleph-alpha/complete": {"model": NAMES[0], "prompt": "a", "maximum_tokens": 1},
+}
+
+
+def expected(client: Client, way: str) -> str:
+    """The exception that the client's contract names for 503."""
+    if client.package == "scale-llm-engine":
+        return "llmengine.errors." + ("ServerError" if client.version == "0.0.0b45" else "UnknownError")
+    if client.package == "scale-egp":
+        return "builtins.ValueError" if "stream" in way else "scale_egp.exceptions.EGPException"
+    module = {"openai": "openai", "scale-gp": "scale_gp", "scale-gp-beta": "scale_gp_beta"}.get(client.package)
+    return f"{module}.InternalServerError" if module else "aleph_alpha_client.aleph_alpha_client.BusyError"
+
+
+@contextmanager
+def full(url: str) -> Iterator[None]:
+    """Every place of the engine's queue is taken, again and again."""
+    over = threading.Event()
+
+    def occupy() -> None:
+        with httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=300) as http:
+            while not over.is_set():
+                http.post("/v1/completions", json=LONG)
+
+    threads = [threading.Thread(target=occupy) for _ in range(PLACES)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_full_queue_is_an_exception_that_says_when_to_try_again(tmp_path: Path) -> None:
+    with started(tmp_path, "--max-num-queued-reqs", str(PLACES)) as launched:
+        url = f"http://127.0.0.1:{launched.port}"
+        with full(url):
+            with httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=300) as http:
+                for path, body in RAW.items():
+                    # Between one long completion and the next a place is free for a moment.
+                    answers = (http.post(path, json=body) for _ in range(20))
+                    refused = next(answer for answer in answers if answer.status_code != 200)
+                    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), (path, refused.text)
+            for client in NEWEST:
+                with Player(client.package, client.version, url + client.base, KEY) as player:
+                    for way in client.calls:
+                        call = client.call(way, NAMES[0], "a", 1)
+                        outcomes = (player.play(call) for _ in range(20))
+                        outcome = next(found for found in outcomes if found["kind"] == "raised")
+                        assert outcome["type"] == expected(client, way), (client, way, outcome)
