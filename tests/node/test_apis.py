@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.kubectl import Kubectl
-from tests.contracts.apis.conftest import KEY, NAMES, Endpoint, own  # noqa: F401
+from tests.contracts.apis.conftest import KEY, NAMES, Endpoint, Own, asking
 from tests.contracts.apis.test_pages import *  # noqa: F403
 from tests.node import endpoints
 
@@ -19,3 +19,9 @@ def endpoint(kubectl: Kubectl) -> Iterator[Endpoint]:
         endpoints.serve_with_key(kubectl, namespace, "pages", KEY, NAMES)
         with endpoints.client(kubectl, namespace, "pages") as client:
             yield Endpoint(str(client.base_url).rstrip("/"), KEY)
+
+
+@pytest.fixture(scope="module")
+def own(endpoint: Endpoint) -> Iterator[Own]:
+    with asking(endpoint) as ask:
+        yield ask

@@ -84,8 +84,8 @@ Own = Callable[..., dict[str, Any]]
 """A completion of vLLM's own API, by its parameters."""
 
 
-@pytest.fixture(scope="session")
-def own(endpoint: Endpoint) -> Iterator[Own]:
+@contextmanager
+def asking(endpoint: Endpoint) -> Iterator[Own]:
     """Asks vLLM's own API for a completion with these parameters, once for the same ones."""
     known: dict[str, dict[str, Any]] = {}
     headers = {"Authorization": f"Bearer {endpoint.key}"}
@@ -99,4 +99,10 @@ def own(endpoint: Endpoint) -> Iterator[Own]:
                 known[which] = response.json()
             return known[which]
 
+        yield ask
+
+
+@pytest.fixture(scope="session")
+def own(endpoint: Endpoint) -> Iterator[Own]:
+    with asking(endpoint) as ask:
         yield ask
