@@ -82,8 +82,7 @@ def test_no_client_takes_an_answer_cut_off_for_a_whole_one(tmp_path: Path) -> No
             for client, way, future in made:
                 client.read(way, future.result())
             made = begin(TOKENS)
-        (engine,) = (pid for pid in launched.members() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(engine, signal.SIGKILL)
+        os.kill(launched.engine(), signal.SIGKILL)
         for client, way, future in made:
             outcome = future.result(120)
             who = f"{client.package} {client.version} {way}: {str(outcome)[:500]}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,11 @@ import httpx
 from tests.clients.player import Player
 from tests.contracts.apis.calls import CLIENTS, Client
 from tests.contracts.apis.conftest import KEY, NAMES, started
+from tests.contracts.launcher.launched import Launched
 
-PLACES = 2
 # Of the older generations of Scale LLM Engine the first: the others treat a status alike.
 NEWEST = [client for client in CLIENTS if client.version not in ("0.0.0b3", "0.0.0b12", "0.0.0b22")]
-LONG = {"model": NAMES[0], "prompt": "a", "max_tokens": 1900, "ignore_eos": True}
+LONG = {"model": NAMES[0], "prompt": "a", "max_tokens": 1900, "ignore_eos": True, "stream": True}
 RAW: dict[str, Any] = {
     f"/llm-engine/v1/llm/completions-sync?model_endpoint_name={NAMES[0]}": {
         "prompt": "a",
@@ -40,40 +41,32 @@ def expected(client: Client, way: str) -> str:
 
 
 @contextmanager
-def full(url: str) -> Iterator[None]:
-    """Every place of the engine's queue is taken, again and again."""
-    over = threading.Event()
-
-    def occupy() -> None:
-        with httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=300) as http:
-            while not over.is_set():
-                http.post("/v1/completions", json=LONG)
-
-    threads = [threading.Thread(target=occupy) for _ in range(PLACES)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+def full(launched: Launched, url: str) -> Iterator[None]:
+    """The queue's one place is taken, by a stream whose engine is frozen at its beginning."""
+    engine = launched.engine()
+    with (
+        httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=60) as http,
+        http.stream("POST", "/v1/completions", json=LONG) as answer,
+    ):
+        chunks = answer.iter_raw()
+        next(chunks)
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(engine, signal.SIGCONT)
 
 
 def test_a_full_queue_is_an_exception_that_says_when_to_try_again(tmp_path: Path) -> None:
-    with started(tmp_path, "--max-num-queued-reqs", str(PLACES)) as launched:
+    with started(tmp_path, "--max-num-queued-reqs", "1") as launched:
         url = f"http://127.0.0.1:{launched.port}"
-        with full(url):
-            with httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=300) as http:
-                for path, body in RAW.items():
-                    # Between one long completion and the next a place is free for a moment.
-                    answers = (http.post(path, json=body) for _ in range(20))
-                    refused = next(answer for answer in answers if answer.status_code != 200)
-                    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), (path, refused.text)
-            for client in NEWEST:
-                with Player(client.package, client.version, url + client.base, KEY) as player:
-                    for way in client.calls:
-                        call = client.call(way, NAMES[0], "a", 1)
-                        outcomes = (player.play(call) for _ in range(20))
-                        outcome = next(found for found in outcomes if found["kind"] == "raised")
-                        assert outcome["type"] == expected(client, way), (client, way, outcome)
+        for path, body in RAW.items():
+            with full(launched, url):
+                refused = httpx.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=60)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), (path, refused.text)
+        for client in NEWEST:
+            with Player(client.package, client.version, url + client.base, KEY) as player, full(launched, url):
+                for way in client.calls:
+                    outcome = player.play(client.call(way, NAMES[0], "a", 1))
+                    found = (outcome["kind"], outcome.get("type"))
+                    assert found == ("raised", expected(client, way)), (client, way, outcome)

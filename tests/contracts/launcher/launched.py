@@ -189,6 +189,11 @@ class Launched:
                     found.append(int(stat.parent.name))
         return found
 
+    def engine(self) -> int:
+        """The pid of vLLM's EngineCore, which may be frozen or killed while its server goes on."""
+        (found,) = (pid for pid in self.members() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return found
+
     def kill(self) -> None:
         """SIGKILL to the launcher and everything below it, as when a container is killed."""
         children = self.children()

@@ -46,11 +46,6 @@ def idle_client(launched: Launched) -> Iterator[None]:
         yield
 
 
-def engine(launched: Launched) -> int:
-    (found,) = (pid for pid in launched.members() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    return found
-
-
 def tokens(launched: Launched) -> float:
     answer = launched.get("/metrics", launched.port)
     assert answer is not None
@@ -67,14 +62,14 @@ def test_an_engine_that_hangs_behind_a_healthy_server(python: Path, vllm_model: 
             proven = tokens(launched)
             until(lambda: tokens(launched) > proven, SECONDS, "a token that the launcher asks for")
             assert launched.status("/livez") == launched.status("/readyz") == 200
-            os.kill(engine(launched), signal.SIGSTOP)
+            os.kill(launched.engine(), signal.SIGSTOP)
             until(lambda: launched.status("/livez") == 503, SECONDS, "the hang seen")
             assert launched.status("/readyz") == 503
             assert launched.status("/livez") == 503
             assert launched.get("/health", launched.port) == (200, "")
-            os.kill(engine(launched), signal.SIGCONT)
+            os.kill(launched.engine(), signal.SIGCONT)
             until(lambda: launched.status("/livez") == launched.status("/readyz") == 200, SECONDS, "well again")
-            os.kill(engine(launched), signal.SIGSTOP)
+            os.kill(launched.engine(), signal.SIGSTOP)
             until(lambda: launched.status("/livez") == 503, SECONDS, "the hang seen again")
             assert "the engine is hung" in launched.drain().communicate(timeout=SECONDS)[0]
             launched.process.send_signal(signal.SIGTERM)

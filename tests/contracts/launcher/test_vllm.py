@@ -105,8 +105,7 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
 def test_the_death_of_the_engine_is_seen_at_once_and_told(launch: Launch) -> None:
     with launch() as launched:
         launched.until_ready(START_SECONDS)
-        (engine,) = (pid for pid in launched.members() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(engine, signal.SIGKILL)
+        os.kill(launched.engine(), signal.SIGKILL)
         until(lambda: launched.status("/readyz") != 200, 15, "unready")
         code, message = launched.ended(60)
     assert (code, message["reason"]) == (1, "EngineDied")
