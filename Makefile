@@ -19,7 +19,7 @@ setup: $(ROOT)/.venv/ready ## the Python environment in .venv
 $(ROOT)/.venv/ready: $(ROOT)/requirements.lock
 	@$(ROOT)/local/setup.sh $(ROOT)
 
-demo: setup ## local cluster, chart, first example, one completion; last line `demo: ok`
+demo: setup ## local cluster, chart, first example, completions of each API; last line `demo: ok`
 	@$(RUN) $(PY) -m local demo
 
 test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
@@ -28,7 +28,7 @@ bench: setup ## docs/benchmarks.md and benchmarks-apis.md measured anew, about 3
 	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench
 	@$(MAKE) -f $(ROOT)/Makefile bench-apis
 
-bench-apis: setup ## docs/benchmarks-apis.md alone, about 5 minutes; BENCH_ROUNDS=200
+bench-apis: setup ## docs/benchmarks-apis.md alone, about 2 minutes; BENCH_ROUNDS=200
 	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
 
 down: setup ## remove everything that demo and test started on this machine

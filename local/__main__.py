@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
         "--oldest", action="store_true", help="the oldest supported release, on the oldest Python"
     )
     commands.add_parser("clients", help="make the environments with the client libraries and print their Pythons")
-    commands.add_parser("demo", help="cluster, chart, first example, one completion (root)")
+    commands.add_parser("demo", help="cluster, chart, first example, completions of each API (root)")
     commands.add_parser("manifests", help="write dist/install.yaml: what the chart installs, as one plain file")
     kubectl = commands.add_parser("kubectl", help="kubectl as the cluster's administrator", add_help=False)
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)

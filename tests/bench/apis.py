@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from berth.cli.markdown import table
+from berth_apis.http import Serving
 from berth_server.dialects import Dialects
 from local import model
 from local.errors import LocalError
@@ -118,6 +119,11 @@ class Replay:
             await send({"type": "http.response.body", "body": b""})
 
 
+def translated(app: App) -> App:
+    """An engine's app with Berth's APIs in front."""
+    return Dialects(app, ALL, Serving((), time.time))
+
+
 async def ask(app: App, path: str, query: str, data: bytes) -> None:
     """One request of a client that stays."""
     sent = [{"type": "http.request", "body": data, "more_body": False}]
@@ -148,7 +154,7 @@ async def cpu_ms(app: App, case: Case, engine: bool, times: int) -> float:
 async def beyond_ms(case: Case, rounds: int, times: int) -> float:
     """CPU of one request beyond the engine's own API, the median of rounds in turns."""
     app = Replay()
-    around = Dialects(app, ALL)
+    around = translated(app)
     await ask(around, *case.at(engine=False))
     found = [await cpu_ms(around, case, False, times) - await cpu_ms(app, case, True, times) for _ in range(rounds)]
     return statistics.median(found)
@@ -160,7 +166,7 @@ async def open_streams_kb(case: Case) -> float:
     async def held(engine: bool) -> int:
         gate = asyncio.Barrier(STREAMS + 1)
         app = Replay(gate)
-        asked = app if engine else Dialects(app, ALL)
+        asked = app if engine else translated(app)
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
         tasks = [asyncio.create_task(ask(asked, *case.at(engine))) for _ in range(STREAMS)]

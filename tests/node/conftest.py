@@ -24,9 +24,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def alone() -> Iterator[None]:
-    """The tier has the machine's cluster for itself: that of another checkout waits for its turn."""
+    """The tier has the machine's cluster for itself: that of another checkout waits for its turn.
+
+    What a killed run left, such as a cordoned node or pods that hold the GPUs, goes with its cluster.
+    """
+    unfinished = Path("/run/lock/berth-local-tests.unfinished")
     with held(Path("/run/lock/berth-local-tests.lock"), "running the node tests"):
+        if unfinished.exists():
+            node.down()
+        unfinished.touch()
         yield
+        unfinished.unlink()
 
 
 @pytest.fixture(scope="session")

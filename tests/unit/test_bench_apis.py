@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from berth_server.dialects import Dialects
 from tests.bench import apis
 
 
@@ -12,10 +11,10 @@ from tests.bench import apis
 def test_every_api_answers_what_the_benchmark_asks(stream: bool) -> None:
     for case in apis.cases(stream):
         app = apis.Replay()
-        asyncio.run(apis.ask(Dialects(app, apis.ALL), *case.at(engine=False)))
+        asyncio.run(apis.ask(apis.translated(app), *case.at(engine=False)))
         asyncio.run(apis.ask(app, *case.at(engine=True)))
     with pytest.raises(RuntimeError, match="status 404"):
-        asyncio.run(apis.ask(Dialects(app, apis.ALL), "/egp/v4/nothing", "", b""))
+        asyncio.run(apis.ask(apis.translated(app), "/egp/v4/nothing", "", b""))
 
 
 def test_memory_of_open_streams_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The completion APIs that Berth speaks besides the engine's own, as pure functions from requests to requests.
 
-An API is one module with the same few names: NAME, below, find, failure, and PARAMETERS (by where they are in a
+An API is one module with the same few names: NAME, below, ROUTES, failure, and PARAMETERS (by where they are in a
 body), ANSWER and OPERATIONS for the docs. The first one that claims a path has it.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from types import ModuleType
 
 from berth_apis import aleph_alpha, llm_engine, open_ai, scale_egp
-from berth_apis.http import Answer, Operation, Refused, Request, Serving, Streaming, refused
+from berth_apis.http import Answer, Handler, Operation, Refused, Request, Routes, Serving, Streaming, refused
 
 DIALECTS: tuple[ModuleType, ...] = (
     llm_engine,
@@ -32,10 +32,7 @@ def claimant(path: str, enabled: Collection[str]) -> tuple[ModuleType, str]:
 def operate(dialect: ModuleType, request: Request, serving: Serving) -> Operation:
     """The operation that a request asks for. Whatever is wrong with it is an answer in that API's shape."""
     try:
-        handler = dialect.find(request)
-        if handler is None:
-            raise refused(f"{dialect.NAME} has no {request.method} {request.path[:200]} here.", 404)
-        result = handler(request, serving)
+        result = _handler(dialect, request)(request, serving)
         if isinstance(result, Answer | Streaming):
             return result
         found: Answer | Streaming = yield from result
@@ -43,3 +40,11 @@ def operate(dialect: ModuleType, request: Request, serving: Serving) -> Operatio
     except Refused as refusal:
         answer: Answer = dialect.failure(refusal.failure, request)
         return answer
+
+
+def _handler(dialect: ModuleType, request: Request) -> Handler:
+    routes: Routes = dialect.ROUTES
+    for method, path, handler in routes:
+        if method in (request.method, "*") and path.fullmatch(request.path):
+            return handler
+    raise refused(f"{dialect.NAME} has no {request.method} {request.path[:200]} here.", 404, "NOT_FOUND")

@@ -21,14 +21,14 @@ from berth_apis.http import (
     Answer,
     Call,
     Failure,
-    Handler,
     Object,
     Operation,
     Request,
+    Routes,
     Serving,
     Streaming,
     answer,
-    dump,
+    event,
     refused,
     retry_after,
 )
@@ -109,22 +109,10 @@ def below(path: str) -> str | None:
     return (found[1] or "/") if found else None
 
 
-def find(request: Request) -> Handler | None:
-    """The operation of a request."""
-    for method, path, handler in _ROUTES:
-        if method == request.method and path.fullmatch(request.path):
-            return handler
-    return _unknown
-
-
 def failure(failure: Failure, request: Request) -> Answer:
     """{"error": text, "code": word}, of which the client makes an exception by the status."""
     code = failure.code or _CODES.get(failure.status) or ("INTERNAL" if failure.status >= 500 else "TASK_VALIDATION")
     return answer({"error": failure.message, "code": code}, failure.status, retry_after(failure))
-
-
-def _unknown(request: Request, serving: Serving) -> Answer:
-    raise refused(f"{NAME} has no {request.method} {request.path[:200]} here.", 404, "NOT_FOUND")
 
 
 def _not_served(request: Request, serving: Serving) -> Answer:
@@ -214,9 +202,9 @@ class _Chat:
             reason: Any = choice.get("finish_reason")
             if reason is not None and (delta["content"] or delta.get("tool_calls")):
                 first = {**choice, "finish_reason": None}
-                out += b"data: " + dump({**chunk, "choices": [first]}) + b"\n\n"
+                out += event({**chunk, "choices": [first]})
                 choice.update(delta={}, logprobs=None)
-        return out + b"data: " + dump(chunk) + b"\n\n"
+        return out + event(chunk)
 
     def end(self) -> bytes:
         return b"data: [DONE]\n\n"
@@ -227,7 +215,7 @@ class _Chat:
 
 _ELSEWHERE = "embed|embeddings|semantic_embed|batch_semantic_embed|instructable_embed|explain|rerank|translate"
 
-_ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = (
+ROUTES: Routes = (
     ("POST", re.compile(r"/complete"), completions.complete),
     ("POST", re.compile(r"/evaluate"), evaluation.evaluate),
     ("POST", re.compile(r"/tokenize"), _tokenize),

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from berth_apis import engine
 from berth_apis.fields import Field
-from berth_apis.http import Failure, Object, dump
+from berth_apis.http import Failure, Object, event
 
 MOST_EVENT_BYTES = 60 * 1024
 """The client takes no line of more than 128 KiB."""
@@ -43,8 +44,10 @@ class Wanted:
     """What is to be told.
 
     n: completions.  candidates: of which these are the best; counted all.  asked: of the engine; 1 if all are equal.
-    log_probs: the engine is to tell tokens.  special: what special tokens
-    read as, where the engine's text contains them; the shortest first.
+    log_probs: so many the engine is to tell of each token; None for no tokens.  tell_raw, tell_tokens,
+    tell_log_probs: whether the answer has raw_completion, completion_tokens, log_probs.  echo: the prompt comes first.
+    no_tokens: none are generated; nothing: nor is the prompt told.  special: what special tokens read as, where the
+    engine's text contains them; the shortest first.
     """
 
     n: int
@@ -98,14 +101,6 @@ def _finish_reason(choice: Object, wanted: Wanted) -> str:
     return reason
 
 
-def _text(choice: Object) -> str:
-    """Of a completion or a chat, whole or a chunk."""
-    text = choice.get("text")
-    if text is None:
-        text = (choice.get("message") or choice.get("delta") or {}).get("content")
-    return text or ""
-
-
 def _logged(choice: Object) -> list[tuple[str, float | None, Object]]:
     """Of each token its text, its log probability and that of the best by text."""
     logprobs = choice.get("logprobs") or {}
@@ -128,7 +123,7 @@ class _Telling:
     def part(self, choice: Object) -> Object:
         """What a choice of the engine says, whole or a chunk."""
         wanted = self.wanted
-        text, logged = ("", []) if wanted.nothing else (_text(choice), _logged(choice))
+        text, logged = ("", []) if wanted.nothing else (engine.text_of(choice), _logged(choice))
         raw, over = text, choice.get("finish_reason") is not None
         if over and logged and _finish_reason(choice, wanted) == "end_of_text":
             raw += logged[-1][0]  # the engine's text ends before the end token
@@ -173,7 +168,7 @@ class Events:
 
     def chunk(self, chunk: Object) -> bytes:
         if not chunk["choices"]:
-            return _event({"type": "completion_summary", **_counts(chunk["usage"], self._wanted)})
+            return event({"type": "completion_summary", **_counts(chunk["usage"], self._wanted)})
         return b"".join([data for choice in chunk["choices"] for data in self._choice(choice, chunk["model"])])
 
     def _choice(self, choice: Object, model: str) -> Iterator[bytes]:
@@ -185,9 +180,7 @@ class Events:
                 yield from _pieces({"type": "stream_chunk", "index": index, **part})
             if choice.get("finish_reason") is not None:
                 reason = _finish_reason(choice, self._wanted)
-                yield _event(
-                    {"type": "stream_summary", "index": index, "model_version": model, "finish_reason": reason}
-                )
+                yield event({"type": "stream_summary", "index": index, "model_version": model, "finish_reason": reason})
 
     def end(self) -> bytes:
         return b""
@@ -201,14 +194,10 @@ def failure_line(failure: Failure) -> bytes:
     return f"upstream failed: {' '.join(failure.message.split())}\n\n".encode(errors="replace")
 
 
-def _event(value: Object) -> bytes:
-    return b"data: " + dump(value) + b"\n\n"
-
-
-def _pieces(event: Object) -> Iterator[bytes]:
-    """An event, in several if it is too long for the client's reader: an echoed prompt is one chunk."""
-    data = _event(event)
-    parts = {key: value for key, value in event.items() if isinstance(value, str | list) and key != "type"}
+def _pieces(told: Object) -> Iterator[bytes]:
+    """What is told as an event, in several if it is too long for the client's reader: an echoed prompt is one chunk."""
+    data = event(told)
+    parts = {key: value for key, value in told.items() if isinstance(value, str | list) and key != "type"}
     if len(data) <= MOST_EVENT_BYTES or max(map(len, parts.values())) < 2:
         yield data
         return
@@ -217,4 +206,4 @@ def _pieces(event: Object) -> Iterator[bytes]:
         middle = (len(value) + 1) // 2
         halves[0][key], halves[1][key] = value[:middle], value[middle:]
     for half in halves:
-        yield from _pieces(event | half)
+        yield from _pieces(told | half)

@@ -29,8 +29,13 @@ CUT_OFF = Failure(502, "The engine ended its answer in the middle. Try again.")
 _DRAINING = "cannot schedule new futures after shutdown"
 
 
-def failure_of(status: int, body: Any) -> Failure:
-    """The failure in an answer of vLLM, which has three shapes: {"error": {…}}, {"error": "…"}, {"detail": …}."""
+def failure_of(reply: Reply) -> Failure:
+    """The failure that an answer of vLLM tells."""
+    return _failure(reply.status, _json(reply.body))
+
+
+def _failure(status: int, body: Any) -> Failure:
+    """vLLM's failures have three shapes: {"error": {…}}, {"error": "…"}, {"detail": …}."""
     error = body.get("error", body.get("detail")) if isinstance(body, dict) else None
     if isinstance(error, dict):
         message, code = str(error.get("message", "")), error.get("code")
@@ -57,13 +62,24 @@ def completion(reply: Reply) -> Object:
 
 def decoded(reply: Reply) -> Any:
     """The JSON of an answer. Raises Refused unless its status is 200."""
-    try:
-        body = json.loads(reply.body)
-    except ValueError:
-        body = None
     if reply.status != 200:
-        raise Refused(failure_of(reply.status, body))
-    return body
+        raise Refused(failure_of(reply))
+    return _json(reply.body)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def text_of(choice: Object) -> str:
+    """Of a completion or a chat, whole or a chunk."""
+    text = choice.get("text")
+    if text is None:
+        text = (choice.get("message") or choice.get("delta") or {}).get("content")
+    return text or ""
 
 
 def aborted(body: Object) -> Failure | None:
@@ -105,7 +121,7 @@ class Relay:
     """Bytes of a streamed answer of the engine in, bytes for the client out.
 
     begun: an event has come, so the client may be told 200.  failure: the stream failed before that: it may be told
-    a status.  over: nothing more will come out.
+    a status.
     """
 
     def __init__(self, translator: Translator) -> None:
@@ -113,11 +129,11 @@ class Relay:
         self._rest = b""
         self.begun = False
         self.failure: Failure | None = None
-        self.over = False
+        self._over = False
 
     def feed(self, data: bytes) -> bytes:
         """Take in what the engine sent, however it is cut."""
-        if self.over:
+        if self._over:
             return b""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_EVENT_BYTES:
@@ -126,25 +142,22 @@ class Relay:
 
     def end(self) -> bytes:
         """The engine's answer has ended. Without its [DONE] it was cut off."""
-        return b"" if self.over else self._fail(CUT_OFF)
+        return b"" if self._over else self._fail(CUT_OFF)
 
     def _line(self, line: bytes) -> bytes:
-        if self.over or not line.startswith(b"data:"):
+        if self._over or not line.startswith(b"data:"):
             return b""
         data = line[5:].strip()
         if data == b"[DONE]":
             if not self.begun:
                 return self._fail(CUT_OFF)
-            self.over = True
+            self._over = True
             return self._translator.end()
-        try:
-            event = json.loads(data)
-        except ValueError:
-            event = None
+        event = _json(data)
         if not isinstance(event, dict):
             return self._fail(CUT_OFF)
         if "error" in event:
-            return self._fail(failure_of(500, event))
+            return self._fail(_failure(500, event))
         if not isinstance(event.get("choices"), list):
             return self._fail(CUT_OFF)
         failure = aborted(event)
@@ -154,7 +167,7 @@ class Relay:
         return self._translator.chunk(event)
 
     def _fail(self, failure: Failure) -> bytes:
-        self.over = True
+        self._over = True
         if self.begun:
             return self._translator.failure(failure)
         self.failure = failure

@@ -112,7 +112,6 @@ class Reply:
     """The engine's answer to a Call."""
 
     status: int
-    headers: Mapping[str, str]
     body: bytes
 
 
@@ -176,10 +175,18 @@ Operation = Generator[Call, Reply, Result]
 
 Handler = Callable[[Request, Serving], Result | Operation]
 
+Routes = tuple[tuple[str, re.Pattern[str], Handler], ...]
+"""The calls of an API: method, or * for any, path below the prefix, and what answers it. The first that fits does."""
+
 
 def dump(value: Any) -> bytes:
     """JSON on one line and in ASCII: some clients take U+2028 and its like for line ends."""
     return json.dumps(value, separators=(",", ":")).encode()
+
+
+def event(value: Any) -> bytes:
+    """An event of a stream."""
+    return b"data: " + dump(value) + b"\n\n"
 
 
 def answer(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:

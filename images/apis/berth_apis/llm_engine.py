@@ -16,14 +16,14 @@ from berth_apis.fields import EMULATES, IGNORES, PASSES, REFUSES, TRANSLATES, Fi
 from berth_apis.http import (
     Answer,
     Failure,
-    Handler,
     Object,
     Operation,
     Request,
+    Routes,
     Serving,
     Streaming,
     answer,
-    dump,
+    event,
     refused,
     retry_after,
 )
@@ -80,14 +80,6 @@ def below(path: str) -> str | None:
     if path.startswith("/llm-engine/"):
         return path[len("/llm-engine") :]
     return path if path.startswith(("/v1/llm/", "/v2/batch-completions")) else None
-
-
-def find(request: Request) -> Handler | None:
-    """The operation of a request."""
-    for method, path, handler in _ROUTES:
-        if path.fullmatch(request.path) and method in (request.method, "*"):
-            return handler
-    return None
 
 
 def failure(failure: Failure, request: Request) -> Answer:
@@ -221,8 +213,9 @@ class _Events:
     def _event(
         self, output: Any = None, error: Any = None, status: str = "SUCCESS", traceback: str | None = None
     ) -> bytes:
-        event = {"request_id": self._id, "output": output, "error": error, "status": status, "traceback": traceback}
-        return b"data: " + dump(event) + b"\n\n"
+        return event(
+            {"request_id": self._id, "output": output, "error": error, "status": status, "traceback": traceback}
+        )
 
 
 def _models(request: Request, serving: Serving) -> Answer:
@@ -260,7 +253,7 @@ def _not_supported(request: Request, serving: Serving) -> Answer:
     )
 
 
-_ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = (
+ROUTES: Routes = (
     ("POST", re.compile(r"/v1/llm/completions-sync"), _sync),
     ("POST", re.compile(r"/v1/llm/completions-stream"), _stream),
     ("GET", re.compile(r"/v1/llm/model-endpoints"), _models),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from berth_apis.http import Answer, Failure, Handler, Request, answer, retry_after
+from berth_apis.http import Answer, Failure, Request, answer, retry_after
 
 NAME = "OpenAI"
 
@@ -12,11 +12,6 @@ _TYPES = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundErro
 def below(path: str) -> str | None:
     """Every path that no other API claims."""
     return path
-
-
-def find(request: Request) -> Handler | None:
-    """Nothing is translated."""
-    return None
 
 
 def failure(failure: Failure, request: Request) -> Answer:

@@ -17,15 +17,15 @@ from berth_apis.http import (
     Answer,
     Call,
     Failure,
-    Handler,
     Object,
     Operation,
     Refused,
     Request,
+    Routes,
     Serving,
     Streaming,
     answer,
-    dump,
+    event,
     refused,
     retry_after,
 )
@@ -96,14 +96,6 @@ def below(path: str) -> str | None:
     return path[len("/egp") :] if path.startswith("/egp/") else None
 
 
-def find(request: Request) -> Handler | None:
-    """The operation of a request."""
-    for method, path, handler in _ROUTES:
-        if method == request.method and path.fullmatch(request.path):
-            return handler
-    return None
-
-
 def failure(failure: Failure, request: Request) -> Answer:
     """{"detail": text}; for a stream an event that fails to parse, as the v2 client looks at no status of a stream."""
     if _COMPLETIONS.fullmatch(request.path) and _wants_stream(request):
@@ -146,7 +138,7 @@ def _completions(request: Request, serving: Serving) -> Operation:
     usage = found["usage"]
     serving.count(account, usage["prompt_tokens"], usage["completion_tokens"])
     choice = found["choices"][0]
-    return answer(_completion(_text(choice), choice["finish_reason"], usage))
+    return answer(_completion(engine.text_of(choice), choice["finish_reason"], usage))
 
 
 def _served(name: str, serving: Serving) -> str:
@@ -164,14 +156,6 @@ def _content(prompt: str, images: list[Any]) -> list[Object]:
         url = {"url": values["image_url"], "detail": values.get("detail", "auto")}
         parts.append({"type": "image_url", "image_url": url})
     return parts
-
-
-def _text(choice: Object) -> str:
-    """Of a completion or a chat, whole or a chunk."""
-    text = choice.get("text")
-    if text is None:
-        text = (choice.get("message") or choice.get("delta") or {}).get("content")
-    return text or ""
 
 
 def _completion(text: str, finish_reason: str | None, usage: Object | None) -> Object:
@@ -195,23 +179,19 @@ class _Events:
         if not chunk["choices"]:
             usage, (text, reason) = chunk["usage"], self._last or ("", "stop")
             self._serving.count(self._account, usage["prompt_tokens"], usage.get("completion_tokens", 0))
-            return _event(_completion(text, reason, usage))
+            return event(_completion(text, reason, usage))
         choice = chunk["choices"][0]
-        text, reason = _text(choice), choice.get("finish_reason")
+        text, reason = engine.text_of(choice), choice.get("finish_reason")
         if reason is not None:
             self._last = (text, reason)
             return b""
-        return _event(_completion(text, None, None)) if text else b""
+        return event(_completion(text, None, None)) if text else b""
 
     def end(self) -> bytes:
         return b""
 
     def failure(self, failure: Failure) -> bytes:
         return b"event: error\n" + _error_line(failure)
-
-
-def _event(value: Object) -> bytes:
-    return b"data: " + dump(value) + b"\n\n"
 
 
 def _open_ai(request: Request, serving: Serving) -> Operation:
@@ -230,7 +210,7 @@ class _Same:
     """The engine's stream without its `[DONE]`."""
 
     def chunk(self, chunk: Object) -> bytes:
-        return _event(chunk)
+        return event(chunk)
 
     def end(self) -> bytes:
         return b""
@@ -286,7 +266,7 @@ def _model(model: Object) -> Object:
 
 _COMPLETIONS = re.compile(r"/v[24]/completions")
 
-_ROUTES: tuple[tuple[str, re.Pattern[str], Handler], ...] = (
+ROUTES: Routes = (
     ("POST", _COMPLETIONS, _completions),
     ("POST", re.compile(r"/v5/(chat/)?completions"), _open_ai),
     ("GET", re.compile(r"/user-info"), _user_info),

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
-from typing import Any
 from urllib.parse import parse_qsl
 
 import berth_apis
 from berth_apis import open_ai
 from berth_apis.engine import Relay, decoded, failure_of
-from berth_apis.http import EVENT_STREAM, Answer, Call, Failure, Refused, Reply, Request, Serving, Streaming, uncounted
+from berth_apis.http import EVENT_STREAM, Answer, Call, Failure, Refused, Reply, Request, Serving, Streaming
 from berth_server import keys
-
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from berth_server.closing import Application, Message, Receive, Send
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request, images included."""
@@ -39,31 +36,24 @@ log = logging.getLogger("berth")
 class Dialects:
     """The middleware.
 
-    enabled: the APIs to serve.  require_account: refuse requests without one, where APIs have it.  count: as in
-    `Serving`, as are special_tokens and images.  launcher_key: who comes with it is asked nothing.
+    enabled: the APIs to serve.  serving: what is served, but for its models, which the engine tells.
+    launcher_key: who comes with it is asked nothing.
     """
 
     def __init__(
         self,
-        app: App,
+        app: Application,
         enabled: Collection[str],
-        require_account: bool = False,
-        count: Callable[[str, int, int], None] = uncounted,
+        serving: Serving,
         launcher_key: str = "",
-        special_tokens: tuple[str, ...] = (),
-        images: bool = False,
     ) -> None:
         self._app = app
         self._enabled = enabled
-        self._require_account = require_account
-        self._count = count
+        self._serving = serving
         self._launcher_key = launcher_key
-        self._special_tokens = special_tokens
-        self._images = images
-        self._serving: Serving | None = None
         self._asked_at = float("-inf")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         dialect, path = berth_apis.claimant(scope["path"], self._enabled)
@@ -81,11 +71,9 @@ class Dialects:
 
     async def _known(self, exchange: _Exchange) -> Serving:
         """What is served; adapters come and go at run time. Raises Refused."""
-        if self._serving is None or time.monotonic() - self._asked_at > MODELS_SECONDS:
+        if time.monotonic() - self._asked_at > MODELS_SECONDS:
             models = decoded(await exchange.ask(Call("GET", "/v1/models")))["data"]
-            self._serving = Serving(
-                tuple(models), time.time, self._require_account, self._count, self._special_tokens, self._images
-            )
+            self._serving = replace(self._serving, models=tuple(models))
             self._asked_at = time.monotonic()
         return self._serving
 
@@ -97,7 +85,7 @@ class _Gone(Exception):
 class _Exchange:
     """One request of a client and its answer."""
 
-    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, dialect: ModuleType) -> None:
+    def __init__(self, app: Application, scope: Message, receive: Receive, send: Send, dialect: ModuleType) -> None:
         self._app = app
         self._scope = scope
         self._receive = receive
@@ -164,7 +152,7 @@ class _Exchange:
         except _Gone:
             raise
         except Exception:
-            log.exception("request_failed")  # of the code alone: no part of a request is in it
+            _log_failure("request_failed")
             ours = Failure(500, "Berth failed on this request; the server's log says where.")
             result = self._dialect.failure(ours, request)
         if isinstance(result, Streaming):
@@ -184,7 +172,7 @@ class _Exchange:
                 parts.append(message.get("body", b""))
 
         await self._call(call, collect)
-        return Reply(start.get("status", 500), _headers(start), b"".join(parts))
+        return Reply(start.get("status", 500), b"".join(parts))
 
     async def _call(self, call: Call, send: Send) -> None:
         """Let vLLM's app answer a call. It is told when the client leaves, and then frees what the call holds."""
@@ -249,10 +237,10 @@ class _Exchange:
         except _Gone:
             raise
         except Exception:
-            log.exception("stream_failed")
+            _log_failure("stream_failed")
         if start.get("status") != 200:
-            reply = Reply(start.get("status", 500), _headers(start), b"".join(refusal))
-            await self._answer(self._dialect.failure(failure_of(reply.status, _json(reply.body)), request))
+            reply = Reply(start.get("status", 500), b"".join(refusal))
+            await self._answer(self._dialect.failure(failure_of(reply), request))
             return
         out = relay.end()
         if relay.failure:
@@ -282,12 +270,7 @@ _START: Message = {
 _OURS = (b"content-type", b"content-length", b"content-encoding", b"transfer-encoding", b"accept-encoding", b"expect")
 
 
-def _headers(start: Message) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start.get("headers", ())}
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
+def _log_failure(what: str) -> None:
+    """Where it failed. What an exception says may hold a part of a request, which no log shall."""
+    kind, _, trace = sys.exc_info()
+    log.error("%s: %s\n%s", what, kind and kind.__name__, "".join(traceback.format_tb(trace)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from typing import Any
 
 import berth_apis
 import berth_server
+from berth_apis.http import Serving
 from berth_server import keys, media, tokenizer
 from berth_server.accounts import Accounts
 from berth_server.closing import CloseWhileDraining, close_idle
@@ -66,13 +68,18 @@ class BerthPlugin:
         self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(apis), model=names[0])
         self._tokenizer_file = tokenizer.file_of(args)
         await media.guard(engine_client.model_config)
+        serving = Serving(
+            models=(),
+            clock=time.time,
+            require_account=bool(os.environ.get(ACCOUNT_VARIABLE)),
+            count=Accounts().count,
+            special_tokens=tokenizer.special_tokens(self._tokenizer_file),
+            images=engine_client.model_config.is_multimodal_model,
+        )
         dialects = {
             "enabled": apis,
-            "require_account": bool(os.environ.get(ACCOUNT_VARIABLE)),
-            "count": Accounts().count,
+            "serving": serving,
             "launcher_key": os.environ.get(keys.LAUNCHER_VARIABLE, ""),
-            "special_tokens": tokenizer.special_tokens(self._tokenizer_file),
-            "images": engine_client.model_config.is_multimodal_model,
         }
         inside_out = [(Dialects, dialects), *keys.layer(os.environ, apis), (CloseWhileDraining, {})]
         for middleware, options in inside_out:

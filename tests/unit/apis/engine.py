@@ -27,7 +27,7 @@ def request(method: str, target: str, body: Any = None, headers: dict[str, str] 
 
 def reply(body: Any, status: int = 200) -> Reply:
     """An answer of the engine."""
-    return Reply(status, {}, json.dumps(body).encode())
+    return Reply(status, json.dumps(body).encode())
 
 
 def text(
