@@ -24,9 +24,8 @@ demo: setup ## local cluster, chart, first example, completions of each API; las
 
 test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
 
-bench: setup ## docs/benchmarks.md and benchmarks-apis.md measured anew, about 30 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
+bench: bench-apis ## docs/benchmarks.md and benchmarks-apis.md measured anew, about 30 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
 	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench
-	@$(MAKE) -f $(ROOT)/Makefile bench-apis
 
 bench-apis: setup ## docs/benchmarks-apis.md alone, about 2 minutes; BENCH_ROUNDS=200
 	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
