@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from berth.settings import Settings
 from tests.apiserver.model.book import Book
-from tests.apiserver.model.cluster import Audit, Cluster, Kubelet, Snapshot
+from tests.apiserver.model.cluster import Audit, Cluster, Kubelet, Object, Snapshot, Write
 from tests.apiserver.model.operated import Operated
 from tests.apiserver.model.truth import History, complaints
 from tests.apiserver.operators import SYSTEM_NAMESPACE
@@ -42,6 +42,7 @@ class Quiet:
         self._history = History()
         self._history_from = cluster.endpoints_version()
         self._never: list[str] = []
+        self._alone = False  # nobody but Berth wrote in the round before
 
     @classmethod
     def waits_told(cls) -> str:
@@ -55,6 +56,7 @@ class Quiet:
         healthy: pods come up, and leave, as in a cluster that works.
         """
         started = time.monotonic()
+        self._alone = False
         while True:
             if healthy:
                 self._kubelet.serve()
@@ -76,7 +78,7 @@ class Quiet:
         self._operated.start()
         count = len(self._book.endpoints)
         eventually(lambda: self._operated.passes() >= count, QUIET_SECONDS, "a pass over every endpoint")
-        self._still_written()
+        self._still_written([])
         return self._never
 
     def _wrong(self, shot: Snapshot, healthy: bool) -> list[str]:
@@ -88,7 +90,7 @@ class Quiet:
         if passes < 0:
             return ["endpoints wait for a pass"]
         time.sleep(0.1)  # what the snapshot shows is in the audit log by then
-        self._audit.writes()
+        self._alone &= not others(self._audit.writes())
         for name in self._book.endpoints:
             self._touch(name)
         events = self._cluster.endpoints_since(self._history_from, 1)
@@ -97,13 +99,22 @@ class Quiet:
         self._never += self._history.complaints(events)
         if self._operated.passes() < passes + len(self._book.endpoints):
             return ["the operator has not looked at every endpoint that was touched"]
-        return self._still_written() or self._wrong(self._cluster.snapshot(), healthy)
+        return self._still_written(events) or self._wrong(self._cluster.snapshot(), healthy)
 
-    def _still_written(self) -> list[str]:
-        """Others may write for a while; Berth must not when all is true and nobody else does."""
+    def _still_written(self, events: list[Object]) -> list[str]:
+        """Others may write for a while, and Berth once more after them; when all is true it must not.
+
+        events: those of endpoints since it was looked at last, to tell what a needless write changed.
+        """
         writes = self._audit.writes()
         ours = [write for write in writes if write.user == BERTH]
-        others = [write for write in writes if write.user not in (BERTH, ADMIN)]
-        if ours and not others:
-            self._never.append(f"Berth writes though all is true already: {ours}")
-        return [f"others still write: {others}"] if others else []
+        alone, self._alone = self._alone, not others(writes)
+        if ours and alone and self._alone:
+            states = [(event["object"]["metadata"]["name"], event["object"].get("status")) for event in events]
+            self._never.append(f"Berth writes though all is true already: {ours}, {states}")
+        return [f"still written: {writes}"] if ours or not self._alone else []
+
+
+def others(writes: list[Write]) -> list[Write]:
+    """What neither Berth nor the test wrote."""
+    return [write for write in writes if write.user not in (BERTH, ADMIN)]

@@ -46,6 +46,16 @@ def started(directory: Path, *more: str, weights: Path | None = None) -> Iterato
         yield launched.until_ready(START_SECONDS)
 
 
+COUNTING = "--enable-server-load-tracking"
+"""For `taken`."""
+
+
+def taken(url: str) -> int:
+    """Requests that vLLM's server has taken and not answered, also while its engine is frozen."""
+    answer = httpx.get(f"{url}/load", headers={"x-api-key": KEY}, timeout=60)
+    return int(answer.raise_for_status().json()["server_load"])
+
+
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with started(tmp_path_factory.mktemp("endpoint")) as launched:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import httpx
 
 from tests.clients.player import Player
 from tests.contracts.apis.calls import CLIENTS, Client
-from tests.contracts.apis.conftest import KEY, NAMES, started
-from tests.contracts.launcher.launched import Launched
+from tests.contracts.apis.conftest import COUNTING, KEY, NAMES, started, taken
+from tests.contracts.launcher.launched import Launched, until
 
 # Of the older generations of Scale LLM Engine the first: the others treat a status alike.
 NEWEST = [client for client in CLIENTS if client.version not in ("0.0.0b3", "0.0.0b12", "0.0.0b22")]
-LONG = {"model": NAMES[0], "prompt": "a", "max_tokens": 1900, "ignore_eos": True, "stream": True}
+HEADERS = {"x-api-key": KEY}
 RAW: dict[str, Any] = {
     f"/llm-engine/v1/llm/completions-sync?model_endpoint_name={NAMES[0]}": {
         "prompt": "a",
@@ -42,27 +41,22 @@ def expected(client: Client, way: str) -> str:
 
 @contextmanager
 def full(launched: Launched, url: str) -> Iterator[None]:
-    """The queue's one place is taken, by a stream whose engine is frozen at its beginning."""
-    engine = launched.engine()
-    with (
-        httpx.Client(base_url=url, headers={"x-api-key": KEY}, timeout=60) as http,
-        http.stream("POST", "/v1/completions", json=LONG) as answer,
-    ):
-        chunks = answer.iter_raw()
-        next(chunks)
-        os.kill(engine, signal.SIGSTOP)
-        try:
+    """The queue's one place is taken, by a request that the frozen engine does not get done."""
+    with ThreadPoolExecutor(1) as pool:
+        with launched.frozen():
+            body = {"model": NAMES[0], "prompt": "a", "max_tokens": 1}
+            first = pool.submit(httpx.post, f"{url}/v1/completions", json=body, headers=HEADERS, timeout=600)
+            until(lambda: taken(url) == 1, 60, "the first request taken")
             yield
-        finally:
-            os.kill(engine, signal.SIGCONT)
+        assert first.result().status_code == 200
 
 
 def test_a_full_queue_is_an_exception_that_says_when_to_try_again(tmp_path: Path) -> None:
-    with started(tmp_path, "--max-num-queued-reqs", "1") as launched:
+    with started(tmp_path, "--max-num-queued-reqs", "1", COUNTING) as launched:
         url = f"http://127.0.0.1:{launched.port}"
         for path, body in RAW.items():
             with full(launched, url):
-                refused = httpx.post(url + path, json=body, headers={"x-api-key": KEY}, timeout=60)
+                refused = httpx.post(url + path, json=body, headers=HEADERS, timeout=60)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1"), (path, refused.text)
         for client in NEWEST:
             with Player(client.package, client.version, url + client.base, KEY) as player, full(launched, url):

@@ -189,6 +189,24 @@ class Launched:
                     found.append(int(stat.parent.name))
         return found
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """vLLM's engine stands still; its server goes on taking requests. The engine may be ended meanwhile."""
+        engine = self.engine()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(engine, signal.SIGCONT)
+
+    def engine_comes_last(self) -> None:
+        """vLLM's engine gets what nobody else wants of the CPUs; else its threads keep others waiting for seconds."""
+        for pid in self.members():
+            if b"VLLM::" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+
     def engine(self) -> int:
         """The pid of vLLM's EngineCore, which may be frozen or killed while its server goes on."""
         (found,) = (pid for pid in self.members() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
