@@ -26,10 +26,11 @@ KEY = "sk-of-the-tests"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """url: scheme, host and port; each API is below it."""
+    """url: scheme, host and port; each API is below it.  launched: what runs it."""
 
     url: str
     key: str
+    launched: Launched
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def taken(url: str) -> int:
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with started(tmp_path_factory.mktemp("endpoint")) as launched:
-        yield Endpoint(f"http://127.0.0.1:{launched.port}", KEY)
+        yield Endpoint(f"http://127.0.0.1:{launched.port}", KEY, launched)
 
 
 class Play(Protocol):

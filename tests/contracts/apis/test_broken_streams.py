@@ -71,7 +71,7 @@ def test_no_client_takes_an_answer_cut_off_for_a_whole_one(tmp_path: Path) -> No
             client.read(way, future.result())
 
         # The engine runs in short turns, behind everybody else: an answer must not end before the test has looked.
-        launched.engine_comes_last()
+        stack.enter_context(launched.engine_comes_last())
         before = generated(url)
         with launched.frozen():
             made = begin(TOKENS)

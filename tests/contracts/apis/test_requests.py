@@ -170,11 +170,12 @@ def test_clients_that_leave_free_their_slots(name: str, endpoint: Endpoint, http
     before = gauge(http, "vllm:generation_tokens_total")
     data, address = json.dumps(long.body).encode(), urlsplit(endpoint.url)
     head = f"POST {long.path} HTTP/1.1\r\nHost: x\r\nx-api-key: {endpoint.key}\r\nContent-Type: application/json\r\n"
-    with ExitStack() as stack:
-        for _ in range(many):
-            connection = stack.enter_context(socket.create_connection((address.hostname, address.port)))
-            connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-        eventually(lambda: gauge(http, "vllm:generation_tokens_total") > before + many, 120, "running requests")
-    eventually(lambda: gauge(http, "vllm:num_requests_running") == 0, 120, "free slots")
+    with endpoint.launched.engine_comes_last():
+        with ExitStack() as stack:
+            for _ in range(many):
+                connection = stack.enter_context(socket.create_connection((address.hostname, address.port)))
+                connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+            eventually(lambda: gauge(http, "vllm:generation_tokens_total") > before + many, 120, "running requests")
+        eventually(lambda: gauge(http, "vllm:num_requests_running") == 0, 120, "free slots")
     generated = gauge(http, "vllm:generation_tokens_total") - before
     assert generated < many * 1500 / 2, f"the engine went on for {generated:.0f} of {many * 1500} tokens"

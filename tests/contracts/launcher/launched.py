@@ -200,12 +200,20 @@ class Launched:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(engine, signal.SIGCONT)
 
-    def engine_comes_last(self) -> None:
+    @contextlib.contextmanager
+    def engine_comes_last(self) -> Iterator[None]:
         """vLLM's engine gets what nobody else wants of the CPUs; else its threads keep others waiting for seconds."""
+        self._schedule_engine(os.SCHED_IDLE)
+        try:
+            yield
+        finally:
+            self._schedule_engine(os.SCHED_OTHER)
+
+    def _schedule_engine(self, policy: int) -> None:
         for pid in self.members():
             if b"VLLM::" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 for thread in Path(f"/proc/{pid}/task").iterdir():
-                    os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+                    os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
 
     def engine(self) -> int:
         """The pid of vLLM's EngineCore, which may be frozen or killed while its server goes on."""
