@@ -26,11 +26,10 @@ KEY = "sk-of-the-tests"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """url: scheme, host and port; each API is below it.  launched: what runs it."""
+    """url: scheme, host and port; each API is below it."""
 
     url: str
     key: str
-    launched: Launched
 
 
 @contextmanager
@@ -58,9 +57,14 @@ def taken(url: str) -> int:
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    with started(tmp_path_factory.mktemp("endpoint")) as launched:
-        yield Endpoint(f"http://127.0.0.1:{launched.port}", KEY, launched)
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    with started(tmp_path_factory.mktemp("endpoint")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def endpoint(launched: Launched) -> Endpoint:
+    return Endpoint(f"http://127.0.0.1:{launched.port}", KEY)
 
 
 class Play(Protocol):

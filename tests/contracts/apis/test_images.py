@@ -40,7 +40,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     script = Path(__file__).with_name("tiny_vision_model.py")
     subprocess.run([os.environ["BERTH_VLLM_PYTHON"], script, weights], check=True, capture_output=True)
     with started(tmp_path_factory.mktemp("seeing"), weights=weights) as launched:
-        yield Endpoint(f"http://127.0.0.1:{launched.port}", KEY, launched)
+        yield Endpoint(f"http://127.0.0.1:{launched.port}", KEY)
 
 
 @pytest.fixture(scope="module")

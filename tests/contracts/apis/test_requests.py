@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from local.model import PAGE
 from tests.contracts.apis.conftest import NAMES, Endpoint
+from tests.contracts.launcher.launched import Launched
 from tests.waiting import eventually
 
 MODEL = NAMES[0]
@@ -164,13 +165,15 @@ def gauge(http: httpx.Client, name: str) -> float:
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_clients_that_leave_free_their_slots(name: str, endpoint: Endpoint, http: httpx.Client) -> None:
+def test_clients_that_leave_free_their_slots(
+    name: str, endpoint: Endpoint, launched: Launched, http: httpx.Client
+) -> None:
     long, many = LONG[name], 16
     eventually(lambda: gauge(http, "vllm:num_requests_running") == 0, 120, "an idle engine")
     before = gauge(http, "vllm:generation_tokens_total")
     data, address = json.dumps(long.body).encode(), urlsplit(endpoint.url)
     head = f"POST {long.path} HTTP/1.1\r\nHost: x\r\nx-api-key: {endpoint.key}\r\nContent-Type: application/json\r\n"
-    with endpoint.launched.engine_comes_last():
+    with launched.engine_comes_last():
         with ExitStack() as stack:
             for _ in range(many):
                 connection = stack.enter_context(socket.create_connection((address.hostname, address.port)))
