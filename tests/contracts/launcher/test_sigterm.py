@@ -21,6 +21,7 @@ from tests.hub import Hub
 
 # The pod's grace beyond its drain; whoever has not ended by then is killed.
 GRACE_SECONDS = 30
+GONE_SECONDS = 10
 BIG = "model.safetensors"
 
 
@@ -108,6 +109,8 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
         if frozen:
             os.kill(frozen, signal.SIGCONT)
         code = launched.process.wait(GRACE_SECONDS)
+        with contextlib.suppress(AssertionError):  # what was killed may take a moment to be gone
+            until(lambda: not launched.members(), GONE_SECONDS, "no process")
         left = launched.members()
     return Outcome(code, launched.phases(), launched.termination_log.read_text(), seen, left)
 
