@@ -237,7 +237,7 @@ def test_install_yaml_is_a_whole_installation(cluster: Cluster, tmp_path: Path) 
     cluster.get("deployment", "berth", "--namespace=berth-system")
     cluster.run("apply", "--server-side", f"--filename={path}")
     cluster.run("delete", "--wait=false", f"--filename={path}")
-    # Seconds, except when the API server's own finalizer runs into an error and backs off (kubernetes#138086).
+    # A second, but where much else went on the API server's own finalizer has been seen to take more than a minute.
     cluster.run("wait", "--for=delete", f"crd/{CRD}", "--timeout=300s", timeout_seconds=320)
 
 

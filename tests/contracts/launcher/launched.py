@@ -189,6 +189,10 @@ class Launched:
                     found.append(int(stat.parent.name))
         return found
 
+    def until_gone(self) -> None:
+        """Fails when a process is left; what the launcher has killed may take a moment to be gone."""
+        until(lambda: not self.members(), 10, "none of its processes is left")
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """vLLM's engine stands still; its server goes on taking requests. The engine may be ended meanwhile."""
@@ -211,9 +215,10 @@ class Launched:
 
     def _schedule_engine(self, policy: int) -> None:
         for pid in self.members():
-            if b"VLLM::" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                for thread in Path(f"/proc/{pid}/task").iterdir():
-                    os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it, or a thread of it, has ended since
+                if b"VLLM::" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    for thread in Path(f"/proc/{pid}/task").iterdir():
+                        os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
 
     def engine(self) -> int:
         """The pid of vLLM's EngineCore, which may be frozen or killed while its server goes on."""

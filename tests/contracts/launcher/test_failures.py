@@ -51,7 +51,6 @@ class Case(NamedTuple):
 class Outcome(NamedTuple):
     code: int
     message: dict[str, str]
-    left: list[int]
     log: str
 
 
@@ -185,7 +184,8 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
     )
     with launched, plan.during(launched):
         code, message = launched.ended(START_SECONDS)
-    return Outcome(code, message, launched.members(), launched.text())
+        launched.until_gone()
+    return Outcome(code, message, launched.text())
 
 
 @pytest.mark.timeout(2 * START_SECONDS)
@@ -194,4 +194,3 @@ def test_a_failed_start_has_its_reason(case: Case, ahead: Callable[[Case], Outco
     outcome = ahead(case)
     assert (outcome.code, outcome.message["reason"]) == (1, case.reason), outcome.message
     assert case.says in outcome.message["message"]
-    assert outcome.left == []

@@ -21,7 +21,6 @@ from tests.hub import Hub
 
 # The pod's grace beyond its drain; whoever has not ended by then is killed.
 GRACE_SECONDS = 30
-GONE_SECONDS = 10
 BIG = "model.safetensors"
 
 
@@ -54,7 +53,6 @@ class Outcome(NamedTuple):
     phases: list[str]
     told: str
     seen: int
-    left: list[int]
 
 
 @contextlib.contextmanager
@@ -96,23 +94,18 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
         def reached() -> bool:
             return bool(launched.members()) and launched.progress()["phase"] == case.phase
 
-        frozen = None
-        if case.phase == protocol.PROVING:  # which takes as long as one token: without an engine for ever
-            until(lambda: "Started server process" in launched.text(), START_SECONDS, "the server")
-            frozen = launched.engine()
-            os.kill(frozen, signal.SIGSTOP)
-        until(reached, START_SECONDS, case.phase)
-        if case.line:
-            until(lambda: case.line in launched.text(), START_SECONDS, case.line)
-        seen = len(launched.members())
-        os.kill(launched.process.pid, signal.SIGTERM)
-        if frozen:
-            os.kill(frozen, signal.SIGCONT)
+        with contextlib.ExitStack() as frozen:
+            if case.phase == protocol.PROVING:  # which takes as long as one token: without an engine for ever
+                until(lambda: "Started server process" in launched.text(), START_SECONDS, "the server")
+                frozen.enter_context(launched.frozen())
+            until(reached, START_SECONDS, case.phase)
+            if case.line:
+                until(lambda: case.line in launched.text(), START_SECONDS, case.line)
+            seen = len(launched.members())
+            os.kill(launched.process.pid, signal.SIGTERM)
         code = launched.process.wait(GRACE_SECONDS)
-        with contextlib.suppress(AssertionError):  # what was killed may take a moment to be gone
-            until(lambda: not launched.members(), GONE_SECONDS, "no process")
-        left = launched.members()
-    return Outcome(code, launched.phases(), launched.termination_log.read_text(), seen, left)
+        launched.until_gone()
+    return Outcome(code, launched.phases(), launched.termination_log.read_text(), seen)
 
 
 @pytest.mark.timeout(2 * START_SECONDS)
@@ -120,7 +113,7 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
 def test_sigterm_ends_a_start_in_every_phase(case: Case, ahead: Callable[[Case], Outcome]) -> None:
     outcome = ahead(case)
     assert outcome.seen, "nothing ran that could have been left"
-    assert (outcome.code, outcome.left, outcome.told) == (0, [], "")
+    assert (outcome.code, outcome.told) == (0, "")
     assert protocol.SERVING not in outcome.phases
 
 
