@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests examples
 
-.PHONY: help setup demo test bench bench-apis down check fmt lint types layers generated generate unit golden golden-update apiserver model contracts contracts-oldest node drain-load second-start manifests lock
+.PHONY: help setup demo test bench bench-apis bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ bench: bench-apis ## docs/benchmarks.md and benchmarks-apis.md measured anew, ab
 
 bench-apis: setup ## docs/benchmarks-apis.md alone, about 2 minutes; BENCH_ROUNDS=200
 	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
+
+bench-scaling: setup ## docs/benchmarks-scaling.md: the scaling policy and five others in a simulation, about a minute
+	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench.scaling
+
+bench-looks: setup ## what it costs the operator to look at the load of 1,000 endpoints
+	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench.looks
 
 down: setup ## remove everything that demo and test started on this machine
 	@$(RUN) $(PY) -m local down
@@ -83,6 +89,9 @@ contracts-oldest: setup ## all contracts of the launcher in front of the oldest 
 
 node: setup ## real kubelet, containerd and vLLM (root)
 	@$(RUN) $(PY) -m pytest -q tests/node
+
+keda: setup ## the real KEDA scales an endpoint; compiles KEDA the first time, about 15 minutes
+	@$(RUN) $(PY) -m pytest -q -s tests/apiserver/keda.py
 
 drain-load: setup ## pods leaving under load again and again, about 20 minutes; BERTH_DRAIN_ROUNDS=5 (root)
 	@$(RUN) BERTH_DRAIN_ROUNDS=$${BERTH_DRAIN_ROUNDS:-5} $(PY) -m pytest -q -s tests/node/test_drain.py

@@ -73,6 +73,13 @@ _MODULES = (
         first_time="first time: about 5 min",
     ),
     _Module("helm", "v4.3.1", {"helm": "helm"}, first_time="first time: about 2 min"),
+    # Both, as KEDA is two programs: one makes HorizontalPodAutoscalers, the other serves their metrics.
+    _Module(
+        "keda",
+        "v2.21.0",
+        {"keda-operator": "operator", "keda-adapter": "adapter"},
+        first_time="first time: about 15 min",
+    ),
     _Module("coredns", "v1.14.7", {"coredns": "coredns"}, first_time="first time: about 2 min"),
     _Module("pause", "v1", {"pause": "pause"}, target="."),
     *(
@@ -96,12 +103,24 @@ def ensure(names: Iterable[str]) -> dict[str, Path]:
     """Paths of the named programs; those not in the cache are built first.
 
     names: among etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl, helm,
-    coredns, pause, python3.10, python3.13, python3.14. The last three unpack an interpreter: see `local.pythons`.
+    keda-operator, keda-adapter, coredns, pause, python3.10, python3.13, python3.14. The last three unpack an
+    interpreter: see `local.pythons`.
     """
     wanted = list(names)
     if unknown := sorted(set(wanted) - _MODULE_OF.keys()):
         raise LocalError(f"no such program: {', '.join(unknown)}; there are {', '.join(sorted(_MODULE_OF))}")
     return {name: _built(_MODULE_OF[name]) / name for name in wanted}
+
+
+def module_files(name: str, path: str) -> Path:
+    """The directory of the Go module `path`, with its files, of which the named program is made. Built first."""
+    ensure([name])
+    folder = _SOURCES / _MODULE_OF[name].folder
+    command = [str(_go()), "list", "-m", "-f", "{{.Dir}}", path]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LocalError(f"`{' '.join(command)}` in {folder} failed: {done.stderr.strip()}")
+    return Path(done.stdout.strip())
 
 
 def _built(module: _Module) -> Path:

@@ -1,8 +1,8 @@
 """Requests at a steady rate by clients with pooled connections, every answer held against the known one.
 
-Each client sends on a timetable, whether or not its earlier requests are answered, half of them streamed, and does
-nothing that a user of its library would not get by default: httpx and requests try again never, aiohttp only
-idempotent methods, which POST is not.
+Each client sends on a timetable, whether or not its earlier requests are answered, or always has the same number in
+flight. Half of the requests are streamed, and no client does what a user of its library would not get by default:
+httpx and requests try again never, aiohttp only idempotent methods, which POST is not.
 """
 
 from __future__ import annotations
@@ -86,16 +86,20 @@ def problem(body: dict[str, Any], page: str, status: int, text: str) -> str | No
 
 
 class Load:
-    """Six clients for as long as the context lasts: of each library one with two requests a second, one seldom.
+    """Clients for as long as the context lasts: of each library one that asks often, and one seldom.
 
-    url: of the server, without a path.  scenario: set it to name what is going on from now on.
+    at_once: requests that each of the first sends together; 0 for the others alone.  always: requests that further ones
+    of each library have in flight.  url: of the server, without a path.  scenario: set it to name what is going on from
+    now on.
     """
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, at_once: int = AT_ONCE, always: int = 0) -> None:
         self.scenario = "start"
         self.answers: list[Answer] = []
         self._url = f"{url}/v1/completions"
         self._model = model
+        self._at_once = at_once
+        self._always = always
         self._generation = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -119,9 +123,10 @@ class Load:
 
     async def _run(self) -> None:
         pools = {"httpx": self._httpx, "aiohttp": self._aiohttp, "requests": self._requests}
-        often = (self._client(name, pool, AT_ONCE, EVERY_SECONDS) for name, pool in pools.items())
+        often = (self._client(name, pool, self._at_once, EVERY_SECONDS) for name, pool in pools.items())
         seldom = (self._client(f"{name}, seldom", pool, 1, SELDOM_SECONDS) for name, pool in pools.items())
-        await asyncio.gather(*often, *seldom)
+        always = (self._busy(f"{name}, busy", pool) for name, pool in pools.items() for _ in range(self._always))
+        await asyncio.gather(*often, *seldom, *always)
 
     @asynccontextmanager
     async def _httpx(self) -> AsyncIterator[Post]:
@@ -164,6 +169,15 @@ class Load:
         began, ticks = time.monotonic(), itertools.count()
         while not self._stop.is_set():
             await self._use(name, pool, at_once, ((tick, began + tick * seconds) for tick in ticks))
+
+    async def _busy(self, name: str, pool: Pool) -> None:
+        """One request after the other until the end."""
+        numbers = itertools.count()
+        while not self._stop.is_set():
+            generation = self._generation
+            async with pool() as post:
+                while generation == self._generation and not self._stop.is_set():
+                    await self._ask(name, next(numbers), post)
 
     async def _use(self, name: str, pool: Pool, at_once: int, ticks: Iterator[tuple[int, float]]) -> None:
         """Sends on one pool for as long as it is to be kept, and closes it when everything is answered."""

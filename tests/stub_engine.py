@@ -76,7 +76,8 @@ def handler(state: dict[str, Any]) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/metrics":
                 self.answer(200, METRICS.format(float(state.get("in_flight", 0))))
             elif self.path == "/berth/info" and state.get("plugin", True):
-                self.answer(200, json.dumps({"berth": "0", "vllm": "0.32.0", "apis": ["OpenAI"], "model": "stub"}))
+                info = {"berth": "0", "vllm": "0.32.0", "apis": ["OpenAI"], "model": "stub", "max_num_seqs": 8}
+                self.answer(200, json.dumps(info))
             else:
                 self.answer(404, '{"detail":"Not Found"}')
 

@@ -22,13 +22,16 @@ from berth.kube import permissions
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
-from berth.kube.launchers import Launchers, fetch_progress
+from berth.kube.launchers import Launchers, fetch_load, fetch_progress
 from berth.kube.lease import RENEWED_FOR, Lease
 from berth.kube.lookups import Lookups
 from berth.kube.reflector import Reflector, take
 from berth.kube.resources import CHILDREN, ENDPOINTS, PODS
+from berth.loads import AT_ONCE, Loads
 from berth.reconcile import Reconciler
+from berth.replicas import Replicas
 from berth.resync import first_refresh, refresh, resync
+from berth.scaler import Scaler
 from berth.settings import Settings
 from berth.telemetry.metrics import Metrics
 from berth.telemetry.server import create_app
@@ -57,6 +60,12 @@ def utc_now(timespec: str = "seconds") -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def utc_in(seconds: float) -> str:
+    """Time of day in a while, as the API wants it."""
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 class Operator:
     """One process of the operator. Created in a running event loop; `run` ends when `stop` is set or a part fails."""
 
@@ -80,12 +89,18 @@ class Operator:
         )
         self._client = Client(credentials, time.monotonic, count, may_write=self._lease.may_write)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True))
+        # Not that of /progress: pods that start and do not answer would keep those that serve waiting.
+        self._load_session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True))
+        loads = Loads(partial(fetch_load, self._load_session), time.monotonic)
+        self._scaler = Scaler(loads, self._cache, self._queue.add, time.monotonic, utc_in)
+        lookups = Lookups(self._client, time.monotonic)
         reconciler = Reconciler(
             client=self._client,
             cache=self._cache,
-            lookups=Lookups(self._client, time.monotonic),
+            lookups=lookups,
             platform=settings.platform(),
             launchers=Launchers(partial(fetch_progress, self._session), time.monotonic),
+            replicas=Replicas(self._client, self._cache, lookups, self._scaler, time.monotonic, utc_now),
             clock=time.monotonic,
             now=utc_now,
         )
@@ -93,13 +108,17 @@ class Operator:
         self._endpoints = EndpointWatch(credentials, asyncio.get_running_loop(), self._take)
         self._synced = False
         self._permissions_missing: list[str] = []
-        self._relist: asyncio.TimerHandle | None = None
-        self._relists: set[asyncio.Task[None]] = set()
-        self._metrics.watch(lambda: len(self._queue), lambda: self._cache.count(ENDPOINTS), self._lease.leading.is_set)
+        self._relisted = asyncio.Event()
+        self._metrics.watch(
+            queue_depth=lambda: len(self._queue),
+            endpoints=lambda: self._cache.count(ENDPOINTS),
+            leading=self._lease.leading.is_set,
+            demands=lambda: ((key.namespace, key.name, *found) for key, found in self._scaler.demands()),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Raises what ended a part that must never end."""
-        app = create_app(self._metrics, self._unready, self._workers.stuck)
+        app = create_app(self._metrics, self._unready, self._workers.stuck, self._demand)
         self._workers.start(self._settings.workers)
         parts = [asyncio.create_task(self._permissions()), asyncio.create_task(self._follow())]
         told = asyncio.create_task(stop.wait())
@@ -109,17 +128,25 @@ class Operator:
         finally:
             # The election goes on until the last pass is over: what it writes is still ours to write.
             await self._workers.stop(STOP_SECONDS)
-            for part in (told, *parts, *self._relists):
+            for part in (told, *parts):
                 part.cancel()
             await asyncio.gather(told, *parts, return_exceptions=True)
             await self._lease.release()
             await asyncio.to_thread(self._endpoints.stop, WATCH_STOP_SECONDS)
             await self._session.close()
+            await self._load_session.close()
             await self._client.close()
             await self._election.close()
             log.info("stopped")
         for part in done - {told}:
             part.result()
+
+    def _demand(self, namespace: str, name: str) -> dict[str, float] | None:
+        found = self._scaler.demand(Key(namespace, name))
+        if found is None:
+            return None
+        replicas = found.in_flight / found.target
+        return {"replicas": replicas, "demand": found.in_flight, "targetPerReplica": found.target}
 
     async def _follow(self) -> None:
         """All that goes on for ever once the first list is there; a standby keeps its cache as warm as the leader."""
@@ -138,27 +165,28 @@ class Operator:
             group.create_task(
                 resync(self._client, self._cache, self._queue, self._metrics, self._settings.resync_seconds)
             )
+            group.create_task(self._list_after_relists())
+            group.create_task(self._scaler.run())
             group.create_task(self._lease.run())
 
     def _take(self, event: Event) -> None:
-        """An event of an endpoint. A relist of kopf is silent about what was deleted in the gap: list once more."""
+        """An event of an endpoint; its type is None when kopf has listed them."""
         take(self._cache, ENDPOINTS, event["type"], event["object"], self._queue.add)
-        if event["type"] is None and self._relist is None:
-            self._relist = asyncio.get_running_loop().call_later(RELIST_SECONDS, self._after_relist)
+        if event["type"] is None:
+            self._relisted.set()
 
     def _wake(self, key: Key) -> None:
         """News of a child or a pod: they come in bursts, of which one pass tells all."""
         self._queue.add_after(key, BURST_SECONDS)
 
-    def _after_relist(self) -> None:
-        self._relist = None
-        task = asyncio.create_task(self._list_endpoints())
-        self._relists.add(task)
-        task.add_done_callback(self._relists.discard)
-
-    async def _list_endpoints(self) -> None:
-        with contextlib.suppress(errors.ApiError, errors.Unreachable):  # the next resync does the same
-            await refresh(self._client, self._cache, self._queue, [ENDPOINTS])
+    async def _list_after_relists(self) -> None:
+        """A relist of kopf is silent about what was deleted in the gap: list once more."""
+        while True:
+            await self._relisted.wait()
+            await asyncio.sleep(RELIST_SECONDS)
+            self._relisted.clear()
+            with contextlib.suppress(errors.ApiError, errors.Unreachable):  # the next resync does the same
+                await refresh(self._client, self._cache, self._queue, [ENDPOINTS])
 
     def _look_at_all(self) -> None:
         for key in self._cache.endpoints():

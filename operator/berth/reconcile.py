@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from berth import errors
+from berth.api import names
 from berth.api.conditions import Reason
 from berth.api.names import Key
 from berth.api.spec import Endpoint
@@ -17,7 +18,7 @@ from berth.decide.diagnose import unschedulable
 from berth.decide.differs import differs
 from berth.decide.observed import ChildId, Conflict, Observed, child_id, is_ready
 from berth.decide.parse import parse
-from berth.decide.plan import Plan, make_plan
+from berth.decide.plan import Plan, leaves_replicas, make_plan
 from berth.decide.refused import refused
 from berth.decide.summarize import settling, summarize, unreadable
 from berth.desired.platform import Platform
@@ -25,7 +26,8 @@ from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.launchers import PROGRESS_SECONDS, Launchers
 from berth.kube.lookups import Lookups
-from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, Resource
+from berth.kube.resources import BASIC_CHILDREN, BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, Resource
+from berth.replicas import Replicas
 
 Object = dict[str, Any]
 
@@ -46,6 +48,7 @@ class Reconciler:
     lookups: Lookups
     platform: Platform
     launchers: Launchers
+    replicas: Replicas
     clock: Callable[[], float]
     now: Callable[[], str]
     _settle_until: dict[Key, float] = field(default_factory=dict)
@@ -63,19 +66,27 @@ class Reconciler:
         ep = parse(endpoint)
         if isinstance(ep, Refusal):
             return await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
+        ep, scaled = await self.replicas.decide(ep, endpoint.get("status") or {})
         seen = await self._observe(ep, endpoint)
         if seen is None:
             return 0.0  # the cache was behind: look again at what it has now
         plan = make_plan(ep, seen, self.platform)
+        if plan.refusal is None and (marked := await self.replicas.mark(ep, scaled)):
+            return marked
+        before = seen.children.get(ChildId("Deployment", ep.name))
         seen, refusal = await self._execute(ep, seen, plan)
+        if refusal is None:
+            await self.replicas.tell(ep, before, seen.children.get(ChildId("Deployment", ep.name)), scaled)
         if wait := self._settle(key, ep, seen, refusal):
             return wait
+        seen = replace(seen, scaled=scaled)
         again = await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
         return self._next_look(key, seen, refusal) if again is None else again
 
     def _forget(self, key: Key) -> None:
         self._settle_until.pop(key, None)
         self.launchers.forget(key)
+        self.replicas.forget(key)
         for resource in CHILDREN:
             self._fights.pop((key, resource.kind), None)
 
@@ -86,7 +97,8 @@ class Reconciler:
         children are made for it: the news of its deletion can be lost.
         """
         key = Key(ep.namespace, ep.name)
-        live = [self.cache.get(resource, ep.namespace, ep.name) for resource in CHILDREN]
+        # An autoscaler is one of few: what its cache lacks is not there.
+        live = [self.cache.get(resource, ep.namespace, ep.name) for resource in BASIC_CHILDREN]
         if None in live:
             now = await self.client.get(ENDPOINTS, ep.namespace, ep.name)
             if now is None or now["metadata"]["uid"] != ep.uid:
@@ -97,14 +109,14 @@ class Reconciler:
         asked = await asyncio.gather(
             *(
                 self.client.get(resource, ep.namespace, ep.name)
-                for resource, obj in zip(CHILDREN, live, strict=True)
+                for resource, obj in zip(BASIC_CHILDREN, live, strict=True)
                 if obj is None
             )
         )
         missing = iter(asked)
         children = {
             ChildId(resource.kind, ep.name): {**found, "kind": resource.kind}
-            for resource, obj in zip(CHILDREN, live, strict=True)
+            for resource, obj in zip(BASIC_CHILDREN, live, strict=True)
             if (found := obj if obj is not None else next(missing)) is not None
         }
         # Also what carries our label under another name: if it is owned and not wanted, it is pruned.
@@ -165,6 +177,8 @@ class Reconciler:
         for _ in range(SAME_ANSWERS):  # an answer that differs in another way each time must not keep this pass
             if is_truce(self._fights.get(name), manifest, field, self.clock()):
                 break
+            if live is not None and leaves_replicas(manifest) and not leaves_replicas(live):
+                await self._hand_over(resource, ep)
             applied = await self.client.apply(resource, manifest)
             self.cache.put(resource, applied)
             log.info("applied", kind=resource.kind, generation=ep.generation)
@@ -179,6 +193,19 @@ class Reconciler:
             repaired = field
         found = await self.client.get(resource, ep.namespace, ep.name) or {"metadata": {}}
         return Conflict(resource.kind, str(field), managers(found, str(field)))
+
+    async def _hand_over(self, resource: Resource, ep: Endpoint) -> None:
+        """Let another field manager hold the number of replicas: what nobody holds any more falls back to 1."""
+        live = await self.client.get(resource, ep.namespace, ep.name)
+        if live is None:
+            return
+        manifest = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": ep.name, "namespace": ep.namespace, "uid": live["metadata"]["uid"]},
+            "spec": {"replicas": live["spec"]["replicas"]},
+        }
+        await self.client.apply(resource, manifest, names.HANDOVER_MANAGER)
 
     def _settle(self, key: Key, ep: Endpoint, seen: Observed, refusal: Refusal | None) -> float | None:
         """Seconds to wait before status is worth writing, None when it is now."""
@@ -198,6 +225,8 @@ class Reconciler:
             )
         if any(not is_ready(pod) for pod in seen.pods):
             return self.launchers.due_seconds(key) or PROGRESS_SECONDS
+        if seen.scaled is not None and seen.scaled.active[1] in (Reason.FOREIGN_AUTOSCALER, Reason.KEDA_MISSING):
+            return SLOW_RETRY_SECONDS  # nothing tells when that changes
         return TRUCE_SECONDS if seen.conflicts else None
 
     async def _write_status(self, endpoint: Object, status: Object) -> float | None:

@@ -10,7 +10,7 @@ import structlog
 from berth import errors
 from berth.kube.cache import Cache, trim
 from berth.kube.client import Client
-from berth.kube.resources import WATCHED, Resource
+from berth.kube.resources import OPTIONAL, WATCHED, Resource
 from berth.telemetry.metrics import Metrics
 from berth.workqueue import WorkQueue
 
@@ -28,9 +28,16 @@ async def refresh(
     """
     versions = {}
     for resource in resources:
-        objects, versions[resource] = await client.list(
-            resource, labels=resource.selector, keep=partial(trim, resource)
-        )
+        try:
+            objects, versions[resource] = await client.list(
+                resource, labels=resource.selector, keep=partial(trim, resource)
+            )
+        except errors.NotFound:
+            if resource not in OPTIONAL:
+                raise
+            cache.no_kind(resource)
+            versions[resource] = ""
+            continue
         for key in cache.replace(resource, objects, versions[resource]):
             queue.add(key)
     return versions

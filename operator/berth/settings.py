@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     """Seconds after which a standby takes over from an operator that has vanished. The leader renews every quarter of
     it, and stops writing when it could not for five eighths. Raise it when the API server often answers late."""
     http_port: int = Field(8080, ge=0, le=65535)
-    """Port of `/livez`, `/readyz` and `/metrics`. 0 takes any free port and logs it."""
+    """Port of `/livez`, `/readyz`, `/metrics` and `/scaling`. 0 takes any free port and logs it."""
+    url: str = Platform.url
+    """Where KEDA reaches `/scaling`: the Service in front of that port, scheme and port included."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged."""
     log_format: Literal["json", "console"] = "json"
@@ -76,4 +78,5 @@ class Settings(BaseSettings):
             run_as_user=self.run_as_user,
             image_pull_secrets=self.image_pull_secrets,
             pod_env=tuple(sorted(self.pod_env.items())),
+            url=self.url.rstrip("/"),
         )

@@ -8,6 +8,7 @@ A thread of its own, because kopf ends with everything that shares its loop when
 """
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import kopf
 import structlog
 from kopf._cogs.clients.errors import APIError
+from kopf._cogs.structs.references import Insights
 from kopf._core.engines.peering import Identity
 
 from berth.api import names
@@ -24,6 +26,7 @@ from berth.kube.resources import ENDPOINTS
 Event = dict[str, Any]
 
 AGAIN_SECONDS = 2.0
+UNRESOLVED_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -100,11 +103,10 @@ class EndpointWatch:
         loop: asyncio.AbstractEventLoop,
         take: Callable[[Event], None],
     ) -> None:
-        self._loop = loop
-        self._take = take
         self._registry = kopf.OperatorRegistry()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="kopf", daemon=True)
+        self._own_loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run_thread, name="kopf", daemon=True)
 
         @kopf.on.event(ENDPOINTS.group, ENDPOINTS.version, ENDPOINTS.plural, registry=self._registry)
         async def hand_over(event: Any, **_: Any) -> None:
@@ -121,11 +123,17 @@ class EndpointWatch:
 
     def stop(self, seconds: float) -> None:
         """End, and wait for the end this long. Blocks."""
-        self._stop.set()
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._own_loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(seconds)
+
+    def _run_thread(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._own_loop) as runner:
+            runner.run(self._run())
 
     async def _run(self) -> None:
         while not self._stop.is_set():
+            insights = Insights()
             try:
                 # Named, as kopf would look our uid up in passwd, where a container's uid need not be.
                 identity = Identity(names.MANAGED_BY)
@@ -133,16 +141,28 @@ class EndpointWatch:
                     registry=self._registry,
                     settings=settings(),
                     identity=identity,
+                    insights=insights,
                     standalone=True,
                     clusterwide=True,
-                    stop_flag=self._stop,
+                    stop_flag=asyncio.create_task(self._over(insights)),
                 )
             except Exception as error:
                 log.warning(
                     "watch_ended", resource=ENDPOINTS.plural, error=_told(error), again_in_seconds=AGAIN_SECONDS
                 )
-            if not self._stop.is_set():
-                await asyncio.sleep(AGAIN_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), AGAIN_SECONDS)
+
+    async def _over(self, insights: Insights) -> None:
+        """Until the end, or until kopf has not found our kind, which it would not look for again.
+
+        It looks when the CRD changes, and the API server may list a new kind a moment after its last change.
+        """
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), UNRESOLVED_SECONDS)
+            if insights.ready_resources.is_set() and not insights.watched_resources:
+                return
 
 
 def _told(error: Exception) -> str:

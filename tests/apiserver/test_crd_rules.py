@@ -65,6 +65,16 @@ def _from(**source: Any) -> Object:
     return {"server": {"env": [{"name": "A", "valueFrom": source}]}}
 
 
+METRIC = {
+    "type": "External",
+    "external": {"metric": {"name": "queue_depth"}, "target": {"type": "AverageValue", "averageValue": "24"}},
+}
+
+
+def _scaling(**given: Any) -> Object:
+    return {"scaling": {"max": 2, **given}}
+
+
 def _name_rules(path: str, accepted: Any, refused: Any) -> Case:
     return Case(path, 0, accepted, refused, path.replace("[]", "[0]"))
 
@@ -93,6 +103,10 @@ CASES = [
          "spec.model.servedNames[1]"),
     _name_rules("spec.model.secretRef.name", _model(secretRef={"name": "hf.token-1"}),
                 _model(secretRef={"name": "HF_TOKEN"})),
+    Case("spec.scaling", 0, {"scaling": {"min": 2, "max": 2}}, {"scaling": {"min": 3, "max": 2}}, "spec.scaling"),
+    Case("spec.scaling", 1, _scaling(actuator="HPA", metric=METRIC), _scaling(actuator="HPA"), "spec.scaling"),
+    Case("spec.scaling", 1, _scaling(actuator="KEDA"), _scaling(actuator="KEDA", metric=METRIC), "spec.scaling"),
+    Case("spec.scaling", 1, _scaling(), _scaling(metric=METRIC), "spec.scaling"),
     Case("spec.server.image", 0, {"server": {"image": "r.test:5000/a/b@sha256:00"}}, {"server": {"image": "a b"}},
          "spec.server.image"),
     *(Case(f"spec.server.args.{flag}", 0, {"server": {"args": {f"{flag}-of-mine": "x"}}},

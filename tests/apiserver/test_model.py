@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from berth.api import names
-from berth.kube.resources import CHILDREN, Resource
+from berth.kube.resources import BASIC_CHILDREN, Resource
 from local.controlplane import ControlPlane
 from tests.apiserver.model.choices import ADDITIONS, EDITS, FIELDS, Field
 from tests.apiserver.model.cluster import POD_STATES
@@ -40,7 +40,7 @@ EXAMPLES, STEPS = 9, 40
 
 some_name = st.sampled_from(("ant", "bee", "cat"))
 some_existing = st.integers(0, 2)
-some_child = st.sampled_from(CHILDREN)
+some_child = st.sampled_from(BASIC_CHILDREN)
 some_fields = st.lists(st.sampled_from(FIELDS), max_size=4, unique_by=lambda chosen: chosen.name)
 some_propagation = st.sampled_from(["Background", "Foreground", "Orphan"])
 
@@ -180,7 +180,7 @@ class Model(RuleBasedStateMachine):
     @step(which=some_existing, count=st.integers(0, 4))
     def scale_the_deployment(self, name: str, count: int) -> None:
         """`kubectl scale deployment`."""
-        self.example.meddle(CHILDREN[0], name, {"spec": {"replicas": count}}, "scale")
+        self.example.meddle(BASIC_CHILDREN[0], name, {"spec": {"replicas": count}}, "scale")
 
     @if_any
     @step(which=some_existing)

@@ -4,58 +4,15 @@ A server on a loopback address of its own plays the launcher; the node tier has 
 pod events. Output: status, and the API server's own count of the operator's writes.
 """
 
-import http.server
-import json
 import re
-import threading
 import time
 import urllib.request
-from typing import Any, Self
 
 from local.kubectl import Kubectl, condition
 from tests.apiserver.endpoints import Calls, endpoint, only_pod, patch_pod_status, status, waits_for_pods
+from tests.apiserver.launcher import COMMIT, GIB, Launcher
 from tests.apiserver.operators import Operator
 from tests.waiting import eventually
-
-GIB = 2**30
-COMMIT = "0e9e39f249a16976918f6564b8830bc894c89659"
-
-
-class Launcher:
-    """A launcher on `address`; a context manager. told: its answer, which the test changes.  asked: how often."""
-
-    def __init__(self, address: str) -> None:
-        self.told: dict[str, Any] = {"v": 1, "phase": "Preparing", "engine": {"version": "0.32.0"}}
-        self.asked = 0
-        launcher = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                launcher.asked += 1
-                body = json.dumps(launcher.told).encode()
-                self.send_response(200 if self.path == "/progress" else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        self._server = http.server.ThreadingHTTPServer((address, 8001), Handler)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def downloads(self, done_bytes: int) -> None:
-        """Its next answers."""
-        rate = 120 * 2**20
-        self.told |= {"phase": "Downloading", "bytes": done_bytes, "total": 4 * GIB, "revision": COMMIT}
-        self.told |= {"bytes_per_second": rate, "seconds_left": (4 * GIB - done_bytes) / rate}
 
 
 def runs(kubectl: Kubectl, namespace: str, address: str, note: str = "", ready: bool = False) -> None:
@@ -73,8 +30,7 @@ def runs(kubectl: Kubectl, namespace: str, address: str, note: str = "", ready: 
         "podIP": address,
         "podIPs": [{"ip": address}],
         "conditions": [
-            {"type": "Initialized", "status": "True", "message": note},
-            {"type": "ContainersReady", "status": str(ready)},
+            {"type": "ContainersReady", "status": str(ready), "message": note},
             {"type": "Ready", "status": str(ready)},
         ],
         "containerStatuses": [running],

@@ -23,6 +23,8 @@ from berth.kube.lookups import Lookups
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, Resource
 from berth.process import utc_now
 from berth.reconcile import Reconciler
+from berth.replicas import Replicas
+from berth.scaler import Scaler
 from local.controlplane import ControlPlane
 from local.kubectl import Kubectl
 from tests.builders import PLATFORM
@@ -37,7 +39,10 @@ async def reconciler(control_plane: ControlPlane) -> AsyncIterator[Reconciler]:
 
     client = Client(partial(connect, str(control_plane.kubeconfig), {}), time.monotonic)
     clock = partial(next, itertools.count(step=60.0))
-    yield Reconciler(client, Cache(), Lookups(client, clock), PLATFORM, Launchers(no_launcher, clock), clock, utc_now)
+    cache, lookups = Cache(), Lookups(client, clock)
+    scaler = Scaler(no_launcher, cache, lambda key: None, clock, str)
+    replicas = Replicas(client, cache, lookups, scaler, clock, utc_now)
+    yield Reconciler(client, cache, lookups, PLATFORM, Launchers(no_launcher, clock), replicas, clock, utc_now)
     await client.close()
 
 

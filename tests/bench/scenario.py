@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from berth.kube.resources import CHILDREN, DEPLOYMENTS, ENDPOINTS, SERVICES
+from berth.kube.resources import BASIC_CHILDREN, DEPLOYMENTS, ENDPOINTS, SERVICES
 from local.progress import say, step
 from tests.bench.cluster import Api, Mirror, each
 from tests.bench.objects import (
@@ -87,10 +87,12 @@ class Scenario:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             self._api = await stack.enter_async_context(Api(self._rig.kubeconfig, self._rig.namespace))
-            mirrors = [await stack.enter_async_context(Mirror(self._api, kind)) for kind in (ENDPOINTS, *CHILDREN)]
+            mirrors = [
+                await stack.enter_async_context(Mirror(self._api, kind)) for kind in (ENDPOINTS, *BASIC_CHILDREN)
+            ]
             self._endpoints, *self._children = mirrors
             self._deployments, self._services = (
-                self._children[CHILDREN.index(kind)] for kind in (DEPLOYMENTS, SERVICES)
+                self._children[BASIC_CHILDREN.index(kind)] for kind in (DEPLOYMENTS, SERVICES)
             )
             self._operator = self._rig.operator()
             stack.callback(lambda: self._operator.stop())

@@ -1,6 +1,7 @@
 """`NN-name/endpoint.yaml` → `NN-name/expected.yaml`: every child as it is applied, reviewed as a diff.
 
-`settings.yaml` beside an endpoint overrides settings of the operator. BERTH_GOLDEN_UPDATE=1 rewrites what is expected.
+`settings.yaml` beside an endpoint overrides settings of the operator; `decided.yaml` says what a pass has decided of
+the number of replicas. BERTH_GOLDEN_UPDATE=1 rewrites what is expected.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from berth.api.spec import Spec
+from berth.api.spec import Endpoint, Spec
 from berth.decide.admit import Refusal
 from berth.decide.observed import Observed
 from berth.decide.parse import parse
@@ -40,6 +41,8 @@ def rendered(case: Path) -> str:
     platform = dataclasses.replace(PLATFORM, **{name: _frozen(value) for name, value in settings.items()})
     ep = parse(body)
     assert not isinstance(ep, Refusal), ep.message
+    if (decided := case / "decided.yaml").exists():
+        ep = Endpoint.model_validate(ep.model_dump() | yaml.safe_load(decided.read_text()))
     plan = make_plan(ep, Observed(endpoint=body), platform)
     assert plan.refusal is None, plan.refusal
     return yaml.dump_all(plan.apply, Dumper=_Dumper, sort_keys=True, width=120, explicit_start=True)

@@ -22,6 +22,11 @@ from tests.node import endpoints
 ROOT = Path(__file__).parents[2]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What removes the cluster comes last."""
+    items.sort(key=lambda item: item.path.name == "test_removal.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def alone() -> Iterator[None]:
     """The tier has the machine's cluster for itself: that of another checkout waits for its turn.

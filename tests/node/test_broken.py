@@ -1,5 +1,7 @@
 """What is wrong is on the object: each test breaks one thing and reads status."""
 
+from typing import Any
+
 from local.kubectl import Kubectl, condition
 from tests.node import endpoints
 from tests.waiting import eventually
@@ -9,10 +11,15 @@ START_SECONDS = 240.0
 
 def test_unschedulable_says_which_resource_is_short_and_by_how_much(kubectl: Kubectl, namespace: str) -> None:
     endpoints.apply(kubectl, namespace, endpoints.endpoint("big", resources={"limits": {"nvidia.com/gpu": 4}}))
-    found = eventually(lambda: endpoints.problem(kubectl, namespace, "big", "Unschedulable"), 30, "Unschedulable")
+
+    def short() -> dict[str, Any] | None:
+        found = endpoints.problem(kubectl, namespace, "big", "Unschedulable")
+        # The scheduler looks again once the claim is bound.
+        return found if found and "Insufficient nvidia.com/gpu" in found["message"] else None
+
+    found = eventually(short, 60, "Unschedulable for want of a GPU")
     assert "the pod needs 4 nvidia.com/gpu" in found["message"]
     assert "short" in found["message"]
-    assert "Insufficient nvidia.com/gpu" in found["message"]
     assert found["suggestion"].startswith("Ask for less nvidia.com/gpu")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import http.client
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from berth_server import diagnose, drain, engine, keys, memory, motion, probes, progress, protocol, weights
+from berth_server import diagnose, drain, engine, keys, load, memory, motion, probes, progress, protocol, weights
 from berth_server.download import download
 from berth_server.processes import Child, Output, Reaper, group_cpu_seconds, kill_group
 from berth_server.protocol import Failure
@@ -28,6 +29,9 @@ KILL_SECONDS = 27.0
 # Nothing is lost by ending a load, and vLLM loses a SIGTERM that comes at the wrong moment of it: repeat, then kill.
 KILL_LOADING_SECONDS = 5.0
 REPEAT_SECONDS = 0.5
+
+# Less than the operator waits: that vLLM does not answer is an answer as well.
+LOAD_WITHIN_SECONDS = 1.5
 
 _LOADING = (protocol.STARTING_ENGINE, protocol.LOADING_WEIGHTS, protocol.WARMING_UP)
 
@@ -71,7 +75,7 @@ class Launcher:
     async def run(self) -> int:
         """The container's exit code: 0 when it was told to end, 1 after writing the reason otherwise."""
         self._clear_leftovers()
-        server = probes.start(self._options.probes_port, lambda: self._status.snapshot, time.monotonic)
+        server = probes.start(self._options.probes_port, lambda: self._status.snapshot, self._load_now, time.monotonic)
         told_to_end = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, told_to_end.set)
@@ -232,6 +236,14 @@ class Launcher:
             snapshot = self._status.snapshot
             self._status.worked(progress.Effort(self._output.bytes_seen, snapshot.bytes_done or 0, cpu))
             await asyncio.sleep(MEASURE_SECONDS)
+
+    def _load_now(self) -> dict[str, Any]:
+        """For another thread."""
+        asked = asyncio.run_coroutine_threadsafe(self._watch.load(), self._loop)
+        try:
+            return asked.result(LOAD_WITHIN_SECONDS)
+        except concurrent.futures.TimeoutError:
+            return load.load("", {})
 
     def _on_line(self, line: str) -> None:
         if self._status.snapshot.phase in _LOADING:

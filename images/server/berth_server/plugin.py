@@ -66,6 +66,7 @@ class BerthPlugin:
         names = args.served_model_name or [args.model]
         apis = tuple(os.environ.get(APIS_VARIABLE, ",".join(ALL_APIS)).split(","))
         self._info.update(berth=berth_server.__version__, vllm=vllm_version, apis=list(apis), model=names[0])
+        self._info["max_num_seqs"] = engine_client.vllm_config.scheduler_config.max_num_seqs
         self._tokenizer_file = tokenizer.file_of(args)
         await media.guard(engine_client.model_config)
         serving = Serving(

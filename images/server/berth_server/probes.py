@@ -1,4 +1,4 @@
-"""The launcher's own port: /livez, /readyz, /progress. Answers from a thread, whatever the launcher is doing."""
+"""The launcher's own port: /livez, /readyz, /progress, /load. Answers from a thread, whatever the launcher is doing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
 
-def start(port: int, snapshot: Callable[[], Snapshot], now: Callable[[], float]) -> ThreadingHTTPServer:
-    """Serves the probes on all addresses of both families; returns once the port listens."""
+def start(
+    port: int, snapshot: Callable[[], Snapshot], load: Callable[[], dict[str, Any]], now: Callable[[], float]
+) -> ThreadingHTTPServer:
+    """Serves the probes on all addresses of both families; returns once the port listens.
+
+    load: may wait for vLLM for a moment.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 5
@@ -35,9 +40,12 @@ def start(port: int, snapshot: Callable[[], Snapshot], now: Callable[[], float])
             if path == "/progress":
                 self._answer(200, json.dumps(progress.report(snapshot(), now())), "application/json")
                 return
+            if path == "/load":
+                self._answer(200, json.dumps(load()), "application/json")
+                return
             check = {"/livez": progress.alive, "/readyz": progress.ready}.get(path)
             if check is None:
-                self._answer(404, "not found: /livez, /readyz and /progress are what is here")
+                self._answer(404, "not found: /livez, /readyz, /progress and /load are what is here")
                 return
             good, why = check(snapshot(), now())
             self._answer(200 if good else 503, why)

@@ -7,9 +7,9 @@ import contextlib
 import http.client
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from berth_server import drain, motion, protocol
+from berth_server import drain, load, motion, protocol
 from berth_server.client import Client
 from berth_server.engine import Engine
 from berth_server.protocol import Failure
@@ -20,6 +20,7 @@ T = TypeVar("T")
 WATCH_SECONDS = 1.0
 MOTION_SECONDS = 10.0
 PROOF_SECONDS = 600.0
+LOAD_SECONDS = 1.0
 # vLLM leaves by itself within a second of its engine's death, unless it was told to stay.
 DEAD_ENGINE_SECONDS = 30.0
 
@@ -33,6 +34,10 @@ class Watch:
         self._with_cause = with_cause
         self.client = Client(planned)
         self._lock = asyncio.Lock()
+        self._limits: dict[str, Any] = {}
+        self._load = load.load("", {})
+        self._load_at = float("-inf")
+        self._loading = asyncio.Lock()
 
     async def ask(self, question: Callable[[], T]) -> T:
         """Asks through `client`: one connection, one question at a time."""
@@ -66,9 +71,20 @@ class Watch:
             refusal = " ".join(body.split())[:1000]
             message = f"vLLM started but answers a completion of one token with {code}: {refusal}"
             raise Failure("ProofFailed", self._with_cause(message))
+        self._limits = info
         self._status.answered(healthy=True)
         self._status.update(proven=True, engine_version=info["vllm"])
         self._status.phase(protocol.SERVING)
+
+    async def load(self) -> dict[str, Any]:
+        """The body of /load. However often and by how many it is asked for, vLLM is asked once in LOAD_SECONDS."""
+        async with self._loading:
+            if time.monotonic() - self._load_at > LOAD_SECONDS:
+                metrics = ""
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    metrics = await self.ask(self.client.metrics)
+                self._load, self._load_at = load.load(metrics, self._limits), time.monotonic()
+            return self._load
 
     async def motion(self) -> None:
         """Looks at the metrics of a proven vLLM, and asks it for a token when it has been still for long. Endless."""

@@ -11,6 +11,7 @@ class Type(StrEnum):
     ACCEPTED = "Accepted"
     AVAILABLE = "Available"
     PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -20,6 +21,8 @@ TYPE_MEANING = {
     Type.ACCEPTED: "The spec can be carried out. False: nothing was changed, pods of the last valid spec keep serving.",
     Type.AVAILABLE: "At least one pod serves requests.",
     Type.PROGRESSING: "Pods are being brought to the current spec.",
+    Type.SCALING_ACTIVE: "With `spec.scaling`, or an autoscaler of somebody else: replicas follow the load. It never "
+    "decides on Ready.",
     Type.RECONCILING: "Present and True only while work goes on (kstatus).",
     Type.STALLED: "Present and True only while nothing will get better without a person (kstatus).",
 }
@@ -34,6 +37,14 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     SCALING = "Scaling"
     COMPLETE = "Complete"
+    LOAD_KNOWN = "LoadKnown"
+    NO_READY_PODS = "NoReadyPods"
+    PODS_UNREACHABLE = "PodsUnreachable"
+    METRICS_MISSING = "MetricsMissing"
+    FOREIGN_AUTOSCALER = "ForeignAutoscaler"
+    AUTOSCALER_ACTIVE = "AutoscalerActive"
+    AUTOSCALER_FAILED = "AutoscalerFailed"
+    KEDA_MISSING = "KEDAMissing"
     ACCEPTED = "Accepted"
     INVALID_SPEC = "InvalidSpec"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
@@ -72,6 +83,38 @@ REASON_EXPLANATION: dict[Reason, Explanation] = {
     ),
     Reason.SCALING: Explanation("Pods are being added or removed.", "Wait."),
     Reason.COMPLETE: Explanation("Every wanted pod runs the current spec and is ready.", "Nothing."),
+    Reason.LOAD_KNOWN: Explanation("Every ready pod tells its load, and replicas follow it.", "Nothing."),
+    Reason.NO_READY_PODS: Explanation(
+        "No pod is ready, so none has a load: the number of replicas stays as it is.",
+        "Wait for the pods, or follow the reason of Ready.",
+    ),
+    Reason.PODS_UNREACHABLE: Explanation(
+        "The operator cannot ask pods for their load at port 8001. Replicas are added for what the others tell, and "
+        "none is taken away.",
+        "Let the operator's pods reach port 8001 of the endpoint's: look for a NetworkPolicy.",
+    ),
+    Reason.METRICS_MISSING: Explanation(
+        "Launchers answer, but a vLLM tells no numbers of requests, or not in time. Replicas are added for what others "
+        "tell, and none is taken away.",
+        "Remove `disable-log-stats` from `spec.server.args`; if it is not there, look whether vLLM is short of CPU.",
+    ),
+    Reason.FOREIGN_AUTOSCALER: Explanation(
+        "A HorizontalPodAutoscaler that Berth has not made, or the ScaledObject behind it, sets the number of replicas "
+        "of the Deployment. Berth leaves it alone: two writers would undo each other.",
+        "Delete that autoscaler. One of your own may target the ModelEndpoint, without `spec.scaling`.",
+    ),
+    Reason.AUTOSCALER_ACTIVE: Explanation(
+        "The autoscaler of `spec.scaling.actuator` has a metric and sets the number of replicas.", "Nothing."
+    ),
+    Reason.AUTOSCALER_FAILED: Explanation(
+        "The autoscaler of `spec.scaling.actuator` cannot follow its metric: the message has its own words. The number "
+        "of replicas stays as it is.",
+        "With HPA: see that the metric of `spec.scaling.metric` is served in this cluster. With KEDA: look at its log.",
+    ),
+    Reason.KEDA_MISSING: Explanation(
+        "`spec.scaling.actuator` is KEDA, and this cluster has no ScaledObjects: the number stays as it is.",
+        "Install KEDA, which is noticed within two minutes, or use the actuator Builtin.",
+    ),
     Reason.ACCEPTED: Explanation("The spec can be carried out.", "Nothing."),
     Reason.INVALID_SPEC: Explanation(
         "A field that the schema cannot check is wrong; the message names it.", "Change the field."

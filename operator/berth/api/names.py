@@ -9,11 +9,17 @@ KIND = "ModelEndpoint"
 PLURAL = "modelendpoints"
 
 FIELD_MANAGER = "berth"
+HANDOVER_MANAGER = "berth-handover"
+"""Holds the number of replicas from when Berth lets go of it until an autoscaler writes another one."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "berth"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 # Hash of the complete intent of the last apply: a field that left the intent shows as a changed hash.
 INTENT_ANNOTATION = f"{GROUP}/intent"
+REPLICAS_LEFT_ANNOTATION = f"{GROUP}/replicas-left"
+"""Of a Deployment whose number of replicas Berth does not write."""
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""Annotation of a pod: of several the ReplicaSet controller removes the one with the lowest first."""
 LEASE = "berth"
 
 SERVER_CONTAINER = "server"

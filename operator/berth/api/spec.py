@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from berth.api.fields import DnsName, Fields, IntOrPercent, Quantity, rules
 from berth.api.flags import EXTRA_ARG_RULES, OWNED_FLAGS
+from berth.api.scaling import Actuator, Scaling
 
 ServedName = Annotated[
     str,
@@ -326,6 +327,8 @@ class Spec(Fields):
     """Where the server keeps what it downloads and compiles."""
     replicas: int = Field(1, ge=0, le=1000)
     """Number of pods. Default: 1. 0 keeps everything but the pods, like `suspend`."""
+    scaling: Scaling | None = None
+    """As many replicas as the load needs; `spec.replicas` is without effect then. Default: `spec.replicas`."""
     service: Service = Field(default_factory=Service)
     """The Service in front of the pods."""
     rollout: Rollout = Field(default_factory=Rollout)
@@ -349,6 +352,12 @@ class Endpoint(BaseModel):
     uid: str
     generation: int
     spec: Spec
+    decided_replicas: int | None = None
+    """With `spec.scaling`: how many replicas there are to be."""
+    autoscaler: Actuator | None = None
+    """Whose autoscaler there is to be."""
+    replicas_left: bool = False
+    """The number of replicas is somebody else's: nothing of it is written."""
 
     @property
     def served_names(self) -> list[str]:
@@ -366,5 +375,7 @@ class Endpoint(BaseModel):
 
     @property
     def wanted_replicas(self) -> int:
-        """Pods that should run: `spec.replicas`, 0 while suspended."""
-        return 0 if self.spec.suspend else self.spec.replicas
+        """Pods that should run: `spec.replicas`, or as many as were decided on; 0 while suspended."""
+        if self.spec.suspend:
+            return 0
+        return self.spec.replicas if self.decided_replicas is None else self.decided_replicas

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue, WithJsonSchema
 
 from berth.api.fields import Fields
+from berth.api.scaling import ScalingStatus
 
 ATOMIC: dict[str, JsonValue] = {"x-kubernetes-list-type": "atomic"}
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -116,6 +117,8 @@ class Status(Fields):
     """The model as it is in the pods."""
     progress: Progress | None = None
     """How far a start is; only while a pod is starting, at most ten seconds old."""
+    scaling: ScalingStatus | None = None
+    """Why there are so many replicas; with `spec.scaling` only."""
     problems: list[Problem] = Field(default_factory=list, max_length=MAX_PROBLEMS, json_schema_extra=ATOMIC)
     """What is wrong, the most important first; empty when healthy."""
     problem_count: int | None = None
@@ -126,7 +129,8 @@ class Status(Fields):
         default_factory=list,
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    """Ready, Accepted, Available, Progressing; Reconciling and Stalled only while true."""
+    """Ready, Accepted, Available, Progressing; ScalingActive with `spec.scaling`; Reconciling and Stalled only while
+    true."""
 
 
 def schema_defaults(model: type[Fields]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from berth.api.crd import crd
 from berth.api.flags import OWNED_FLAGS
 from berth.cli.markdown import page, table
 from berth.settings import Settings
-from berth.telemetry.metrics import Metrics
+from berth.telemetry.metrics import DemandCollector, Metrics
 
 README_START = "<!-- reasons: written by `make generate` -->"
 README_END = "<!-- end of reasons -->"
@@ -189,9 +189,15 @@ def _reasons(explained: Mapping[Any, Explanation]) -> Iterator[tuple[str, str, s
         yield f"`{reason}`", meaning, action
 
 
+# Settings that follow from where the chart is installed.
+COMPUTED = frozenset({"url"})
+
+
 def value_path(field: str) -> str:
-    """Where the chart's values have the setting `field`."""
+    """Where the chart's values have the setting `field`, "" when the chart itself knows it."""
     first, *rest = field.split("_")
+    if field in COMPUTED:
+        return ""
     return _IMAGE_VALUES.get(field) or f"settings.{first}{''.join(map(str.capitalize, rest))}"
 
 
@@ -202,7 +208,7 @@ def _settings() -> Iterator[str]:
         ["Value", "Variable", "Default", "Meaning"],
         (
             [
-                f"`{value_path(name)}`",
+                f"`{path}`" if (path := value_path(name)) else "set by the chart",
                 f"`BERTH_{name.upper()}`",
                 _default(Settings.model_fields[name].default),
                 _meaning(field),
@@ -233,7 +239,7 @@ def _metrics() -> Iterator[str]:
     found = [metric for metric in vars(Metrics()).values() if isinstance(metric, MetricWrapperBase)]
     yield table(
         ["Metric", "Type", "Labels", "Meaning"],
-        (
+        tuple(
             [
                 f"`{metric._name}{'_total' if isinstance(metric, Counter) else ''}`",
                 str(metric._type),
@@ -241,5 +247,9 @@ def _metrics() -> Iterator[str]:
                 metric._documentation,
             ]
             for metric in found
+        )
+        + tuple(
+            [f"`{family.name}`", family.type, "`namespace`, `name`", family.documentation]
+            for family in DemandCollector().collect()
         ),
     )

@@ -144,6 +144,8 @@ def ignored(ep: Endpoint) -> list[dict[str, str]]:
             found.append(("spec.model.secretRef", f"a {scheme}:// model is read without a token"))
     if ep.spec.server.require_account and "ScaleEGP" not in ep.apis:
         found.append(("spec.server.requireAccount", "only ScaleEGP has accounts, and spec.server.apis is without it"))
-    if ep.spec.suspend and ep.spec.replicas not in (0, 1):
+    if ep.spec.scaling is not None and ep.spec.replicas != 1:
+        found.append(("spec.replicas", "spec.scaling sets the number of replicas"))
+    elif ep.spec.suspend and ep.spec.replicas not in (0, 1):
         found.append(("spec.replicas", "spec.suspend is true: there are no pods"))
     return [{"field": field, "why": why} for field, why in found]

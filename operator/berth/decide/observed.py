@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from berth.api.conditions import Reason
+
 Object = dict[str, Any]
 
 
@@ -27,6 +29,19 @@ class Conflict(NamedTuple):
     managers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """How many replicas were decided on. leaving: pods to go first when there are to be fewer.
+
+    status: status.scaling, None without spec.scaling.  active: value, reason and message of ScalingActive.
+    """
+
+    replicas: int
+    leaving: tuple[str, ...]
+    status: Object | None
+    active: tuple[bool, Reason, str]
+
+
 def is_ready(pod: Object) -> bool:
     """Whether the pod's condition Ready is true."""
     conditions = pod["status"].get("conditions") or []
@@ -39,7 +54,7 @@ class Observed:
 
     pods: pods of the endpoint, trimmed.  progress: answer of each unready pod's launcher by pod name, when it gave one.
     nodes, bound_pods: read only when a pod is unschedulable, else None.  mount_events: by pod name, the last message
-    of a failed mount.  conflicts: children that Berth has stopped writing.
+    of a failed mount.  conflicts: children that Berth has stopped writing.  scaled: how many replicas were decided on.
     """
 
     endpoint: Object
@@ -50,3 +65,4 @@ class Observed:
     bound_pods: tuple[Object, ...] | None = None
     mount_events: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
+    scaled: Scaled | None = None

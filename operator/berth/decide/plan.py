@@ -56,6 +56,11 @@ def _controller(live: dict[str, Any]) -> dict[str, Any] | None:
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
+def leaves_replicas(deployment: dict[str, Any]) -> bool:
+    """Whether a Deployment, wanted or live, has a number of replicas that Berth does not write."""
+    return names.REPLICAS_LEFT_ANNOTATION in (deployment["metadata"].get("annotations") or {})
+
+
 def prunable(ep: Endpoint, live: dict[str, Any]) -> bool:
     """True for an object that this endpoint controls and that is not being deleted already."""
     owner = _controller(live)

@@ -12,6 +12,7 @@ from berth.decide.conflict import conflict_problem
 from berth.decide.diagnose import Problem, diagnose
 from berth.decide.observed import ChildId, Conflict, Observed
 from berth.decide.progress import progress, revision
+from berth.decide.scaled import scaling_active, scaling_status
 from berth.desired import engine
 from berth.desired.platform import Platform
 from berth.desired.service import url, urls
@@ -58,6 +59,8 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
         status |= {name: before[name] for name in ("url", "urls", "engine", "model") if name in before}
     if told := progress(seen):
         status["progress"] = told
+    if told_of_scaling := scaling_status(ep, seen, before):
+        status["scaling"] = told_of_scaling
     status |= {
         "replicas": counts.get("replicas", 0),
         "readyReplicas": counts.get("readyReplicas", 0),
@@ -65,7 +68,7 @@ def summarize(ep: Endpoint, seen: Observed, refusal: Refusal | None, platform: P
         "problems": [_with_since(problem, before, now) for problem in problems[:MAX_PROBLEMS]],
         "problemCount": len(problems),
         "ignored": ignored(ep),
-        "conditions": _conditions(ep, deployment, seen.conflicts, refusal, problems, before, now),
+        "conditions": _conditions(ep, deployment, seen, refusal, problems, before, now),
     }
     return status
 
@@ -150,7 +153,7 @@ def settling(deployment: Mapping[str, Any] | None, pods: int) -> bool:
 def _conditions(
     ep: Endpoint,
     deployment: Mapping[str, Any] | None,
-    conflicts: Sequence[Conflict],
+    seen: Observed,
     refusal: Refusal | None,
     problems: Sequence[Problem],
     before: Mapping[str, Any],
@@ -164,7 +167,9 @@ def _conditions(
         Type.AVAILABLE: _available(ep, deployment, problems),
         Type.PROGRESSING: _progressing(ep, deployment, refusal, problems),
     }
-    verdicts[Type.READY] = _ready(ep, deployment, conflicts, verdicts, problems)
+    verdicts[Type.READY] = _ready(ep, deployment, seen.conflicts, verdicts, problems)
+    if active := scaling_active(ep, seen, refusal, before):
+        verdicts[Type.SCALING_ACTIVE] = active
     stuck = _stalled(refusal, problems)
     if stuck and not verdicts[Type.READY][0]:
         verdicts[Type.STALLED] = stuck
@@ -186,6 +191,8 @@ def _available(ep: Endpoint, deployment: Mapping[str, Any] | None, problems: Seq
 
 
 def _suspended(ep: Endpoint) -> str:
+    if ep.decided_replicas == 0 and not ep.spec.suspend:
+        return "the autoscaler of the Deployment has set the number of replicas to 0"
     return f"{'spec.suspend is true' if ep.spec.suspend else 'spec.replicas is 0'}: no pods are wanted"
 
 

@@ -12,15 +12,17 @@ from berth.api import names
 from berth.api.spec import Endpoint
 from berth.desired.deployment import deployment
 from berth.desired.disruption_budget import disruption_budget
+from berth.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from berth.desired.platform import Platform
+from berth.desired.scaled_object import scaled_object
 from berth.desired.service import service
 
-BUILDERS = (deployment, service, disruption_budget)
+BUILDERS = (deployment, service, disruption_budget, scaled_object, horizontal_pod_autoscaler)
 
 
 def children(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
     """Every child that should exist, each with the hash of its own intent."""
-    return [_with_intent(build(ep, platform)) for build in BUILDERS]
+    return [_with_intent(manifest) for build in BUILDERS if (manifest := build(ep, platform)) is not None]
 
 
 def _with_intent(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ def deployment(ep: Endpoint, platform: Platform) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(ep),
+        "metadata": metadata(ep, {names.REPLICAS_LEFT_ANNOTATION: "true"} if ep.replicas_left else None),
         "spec": {
-            "replicas": ep.wanted_replicas,
+            **({} if ep.replicas_left else {"replicas": ep.wanted_replicas}),
             "revisionHistoryLimit": OLD_REPLICA_SETS,
             "progressDeadlineSeconds": NO_DEADLINE_SECONDS,
             "selector": {"matchLabels": names.selector(ep.name)},

@@ -11,6 +11,7 @@ class Platform:
     cluster_domain: DNS domain of the cluster.  accelerators: resource names whose count sets tensor-parallel-size.
     run_as_user: uid of the pods, also their fsGroup; None leaves both to the cluster (OpenShift).
     image_pull_secrets: names of Secrets in the endpoint's namespace.  pod_env: variables of every server container.
+    url: where the operator's own HTTP port is.
     """
 
     server_image: str
@@ -20,3 +21,4 @@ class Platform:
     run_as_user: int | None = 65532
     image_pull_secrets: tuple[str, ...] = ()
     pod_env: tuple[tuple[str, str], ...] = ()
+    url: str = "http://berth.berth-system.svc:8080"

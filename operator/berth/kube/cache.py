@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from berth.api import names
-from berth.api.names import Key
-from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, Resource
+from berth.api.names import DELETION_COST, Key
+from berth.kube.resources import AUTOSCALERS, DEPLOYMENTS, ENDPOINTS, PODS, SCALED_OBJECTS, Resource
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -29,6 +29,7 @@ class Cache:
         self._of: dict[str, dict[Key, set[Name]]] = defaultdict(lambda: defaultdict(set))
         # resourceVersion at the end of what was deleted since the last list: a sight of it may arrive later.
         self._ended: dict[str, dict[Name, int]] = defaultdict(dict)
+        self._kinds: set[str] = set()
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object as last seen."""
@@ -37,6 +38,16 @@ class Cache:
     def of(self, resource: Resource, key: Key) -> tuple[Object, ...]:
         """Objects of a kind that carry the label of an endpoint; pods are trimmed."""
         return tuple(self._objects[resource.kind][name] for name in self._of[resource.kind].get(key, ()))
+
+    def has_kind(self, resource: Resource) -> bool:
+        """Whether the cluster had this kind when it was listed last."""
+        return resource.kind in self._kinds
+
+    def no_kind(self, resource: Resource) -> None:
+        """The cluster does not have this kind, or not any more."""
+        self._kinds.discard(resource.kind)
+        self._objects.pop(resource.kind, None)
+        self._of.pop(resource.kind, None)
 
     def endpoints(self) -> Iterator[Key]:
         """All endpoints."""
@@ -85,6 +96,7 @@ class Cache:
 
         listed_at: resourceVersion of the list; what is newer than the list stays.
         """
+        self._kinds.add(resource.kind)
         news: set[Key] = set()
         listed: set[Name] = set()
         for obj in objects:
@@ -115,14 +127,17 @@ _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
 # Who touches an annotation of an endpoint wants it looked at, whatever it says.
 _META = {
     ENDPOINTS.kind: (*_IDENTITY, "generation", "annotations"),
-    PODS.kind: (*_IDENTITY, "labels", "creationTimestamp"),
+    PODS.kind: (*_IDENTITY, "labels", "annotations", "creationTimestamp"),
 }
 _CHILD_META = (*_IDENTITY, "generation", "labels", "annotations", "ownerReferences")
 _STATUS = {
     PODS.kind: ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses"),
     DEPLOYMENTS.kind: ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "conditions"),
+    AUTOSCALERS.kind: ("conditions",),
+    SCALED_OBJECTS.kind: ("conditions",),
 }
-_CONDITIONS = frozenset({"PodScheduled", "ContainersReady", "Ready", "ReplicaFailure"})
+_CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
+_CONDITIONS = frozenset({"PodScheduled", "ContainersReady", "Ready", "ReplicaFailure", "AbleToScale", "ScalingActive"})
 # The Deployment controller's own count of what the generation tells as well.
 _REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
@@ -135,10 +150,11 @@ def trim(resource: Resource, obj: Object) -> Object:
     status = _picked(obj.get("status") or {}, _STATUS.get(resource.kind, ()))
     if "conditions" in status:
         told = [item for item in status["conditions"] or [] if item["type"] in _CONDITIONS]
-        status["conditions"] = [_picked(item, ("type", "status", "reason", "message")) for item in told]
+        status["conditions"] = [_picked(item, _CONDITION) for item in told]
+    if annotations := meta.get("annotations"):
+        kept = annotations.keys() & {DELETION_COST} if resource is PODS else annotations.keys() - {_REVISION_ANNOTATION}
+        meta["annotations"] = {name: annotations[name] for name in sorted(kept)}
     if resource is not PODS:
-        if annotations := meta.get("annotations"):
-            meta["annotations"] = {name: text for name, text in annotations.items() if name != _REVISION_ANNOTATION}
         return {**obj, "kind": resource.kind, "metadata": meta, "status": status}
     spec = obj.get("spec") or {}
     containers = {
@@ -146,7 +162,7 @@ def trim(resource: Resource, obj: Object) -> Object:
         for field in ("containers", "initContainers")
     }
     if _is_leaving(resource, obj):
-        status = {}  # nothing looks at it any more
+        status = _picked(status, ("podIP",))  # it still answers requests; nothing else is of interest any more
     return {
         "kind": resource.kind,
         "metadata": meta,

@@ -112,10 +112,10 @@ class Client:
             self._on_call("watch", resource.plural, 0)
             raise errors.Unreachable(f"watch of {resource.plural}: {error!r}") from error
 
-    async def apply(self, resource: Resource, manifest: Object) -> Object:
-        """Server-side apply of the complete intent; takes over fields that others hold."""
+    async def apply(self, resource: Resource, manifest: Object, manager: str = names.FIELD_MANAGER) -> Object:
+        """Server-side apply of the complete intent of a field manager; takes over fields that others hold."""
         meta = manifest["metadata"]
-        query = urlencode({"fieldManager": names.FIELD_MANAGER, "force": "true"})
+        query = urlencode({"fieldManager": manager, "force": "true"})
         path = f"{resource.path(meta['namespace'], meta['name'])}?{query}"
         return await self._call("apply", resource, "PATCH", path, manifest, "application/apply-patch+yaml")
 
@@ -130,6 +130,17 @@ class Client:
         ]
         path = f"{resource.path(namespace, name, 'status')}?{urlencode({'fieldManager': names.FIELD_MANAGER})}"
         return await self._call("status", resource, "PATCH", path, patch, "application/json-patch+json")
+
+    async def annotate(
+        self, resource: Resource, namespace: str, name: str, uid: str, annotations: dict[str, str | None]
+    ) -> Object | None:
+        """Set annotations of the object with this uid, or remove those that are None; None when it is gone."""
+        patch = {"metadata": {"uid": uid, "annotations": annotations}}
+        path = f"{resource.path(namespace, name)}?{urlencode({'fieldManager': names.FIELD_MANAGER})}"
+        try:
+            return await self._call("annotate", resource, "PATCH", path, patch, "application/merge-patch+json")
+        except (errors.NotFound, errors.Conflict):
+            return None
 
     async def create(self, resource: Resource, manifest: Object) -> Object:
         """Create the object. Raises Conflict when it exists."""

@@ -18,6 +18,7 @@ PROGRESS_SECONDS = 10.0
 _TIMEOUT = aiohttp.ClientTimeout(total=2, sock_connect=1)
 _MAX_BYTES = 65536
 _MAX_MESSAGE = 200
+LOAD = ("running", "waiting", "deferred", "max_num_seqs", "kv_cache_tokens", "requests", "tokens")
 _WORD = re.compile(r"[\w.+-]{1,64}")
 
 
@@ -67,16 +68,24 @@ def _address(pod: Object) -> str | None:
 
 async def fetch_progress(session: aiohttp.ClientSession, pod_ip: str) -> Object | None:
     """The launcher's /progress at a pod, protocol version 1; None when it does not answer so."""
+    return read_progress(await _fetch(session, pod_ip, "progress"))
+
+
+async def fetch_load(session: aiohttp.ClientSession, pod_ip: str) -> Object | None:
+    """The launcher's /load at a pod, protocol version 1; None when it does not answer so."""
+    return read_load(await _fetch(session, pod_ip, "load"))
+
+
+async def _fetch(session: aiohttp.ClientSession, pod_ip: str, path: str) -> Any:
     host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
     try:
-        url = f"http://{host}:{names.LAUNCHER_PORT}/progress"
+        url = f"http://{host}:{names.LAUNCHER_PORT}/{path}"
         async with session.get(url, timeout=_TIMEOUT, allow_redirects=False) as answer:
             if answer.status != 200:
                 return None
-            told = orjson.loads(await answer.content.read(_MAX_BYTES))
+            return orjson.loads(await answer.content.read(_MAX_BYTES))
     except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
         return None
-    return read_progress(told)
 
 
 def read_progress(told: Any) -> Object | None:
@@ -93,6 +102,13 @@ def read_progress(told: Any) -> Object | None:
         "engine": {"version": _word(version)},
         "message": " ".join(message.split())[:_MAX_MESSAGE] if isinstance(message, str) else "",
     }
+
+
+def read_load(told: Any) -> Object | None:
+    """What Berth uses of a launcher's answer about its load: numbers, or null."""
+    if not isinstance(told, dict) or told.get("v") != 1:
+        return None
+    return {name: _amount(told.get(name)) for name in LOAD}
 
 
 def _word(value: Any) -> str | None:

@@ -1,19 +1,26 @@
-"""Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts."""
+"""Reads that only a diagnosis needs, made on demand: nodes and their load, failed mounts, others' autoscalers."""
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from berth import errors
 from berth.kube.cache import trim
 from berth.kube.client import Client
-from berth.kube.resources import EVENTS, NODES, PODS
+from berth.kube.resources import AUTOSCALERS, DEPLOYMENTS, EVENTS, NODES, PODS, SCALED_OBJECTS
 
 Object = dict[str, Any]
 
 NODES_LIFE_SECONDS = 30.0
 _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
+
+
+class Autoscaler(NamedTuple):
+    """from_zero: it also adds pods where there are none, which only KEDA does."""
+
+    name: str
+    from_zero: bool
 
 
 class Lookups:
@@ -42,6 +49,20 @@ class Lookups:
                 self._nodes = tuple(nodes), tuple(pods)
                 self._nodes_at = self._clock()
             return self._nodes
+
+    async def autoscaler(self, namespace: str, name: str) -> Autoscaler | None:
+        """The HorizontalPodAutoscaler that scales this Deployment; behind each ScaledObject of KEDA is one."""
+        try:
+            found, _ = await self._client.list(AUTOSCALERS, namespace=namespace)
+        except errors.Forbidden:
+            return None
+        for autoscaler in found:
+            target, meta = autoscaler["spec"]["scaleTargetRef"], autoscaler["metadata"]
+            group = target.get("apiVersion", "").partition("/")[0]
+            if (group, target["kind"], target["name"]) == (DEPLOYMENTS.group, DEPLOYMENTS.kind, name):
+                owners = {owner["kind"] for owner in meta.get("ownerReferences") or []}
+                return Autoscaler(meta["name"], SCALED_OBJECTS.kind in owners)
+        return None
 
     async def mount_events(self, pods: tuple[Object, ...]) -> dict[str, str]:
         """Last message of a failed mount or sandbox, by pod name; asked for pods that are placed and have no IP."""

@@ -12,9 +12,9 @@ NEEDED: tuple[tuple[Resource, str, tuple[str, ...]], ...] = (
     (ENDPOINTS, "", ("get", "list", "watch")),
     (ENDPOINTS, "status", ("patch",)),
     *((child, "", ("get", "list", "watch", "create", "patch", "delete")) for child in CHILDREN),
-    (PODS, "", ("list", "watch")),
+    (PODS, "", ("list", "watch", "patch")),
     (NODES, "", ("list",)),
-    (EVENTS, "", ("list",)),
+    (EVENTS, "", ("list", "create")),
     (DEFINITIONS, "", ("list", "watch")),
     (LEASES, "", ("get", "create", "update")),
 )

@@ -16,12 +16,13 @@ from berth import errors
 from berth.api.names import Key
 from berth.kube.cache import Cache, endpoint_key, trim
 from berth.kube.client import Client
-from berth.kube.resources import Resource
+from berth.kube.resources import OPTIONAL, Resource
 
 Object = dict[str, Any]
 
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 12.0
+NO_KIND_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -48,6 +49,13 @@ class Reflector:
                     failures = 0
             except errors.Unreachable as error:
                 self._tell(error, failures)
+            except errors.NotFound as error:
+                version = ""
+                if self._resource in OPTIONAL:
+                    self._cache.no_kind(self._resource)
+                    failures, wish = 0, NO_KIND_SECONDS
+                else:
+                    self._tell(error, failures)
             except errors.ApiError as error:
                 wish = error.retry_after_seconds or 0.0
                 if not isinstance(error, errors.Busy | errors.Unauthorized):

@@ -37,9 +37,15 @@ PODS = Resource("", "v1", "pods", "Pod", MANAGED)
 NODES = Resource("", "v1", "nodes", "Node")
 EVENTS = Resource("", "v1", "events", "Event")
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", MANAGED)
+SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject", MANAGED)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 
-CHILDREN = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS)
+# Of every endpoint.
+BASIC_CHILDREN = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS)
+CHILDREN = (*BASIC_CHILDREN, AUTOSCALERS, SCALED_OBJECTS)
+# Kinds that a cluster need not have.
+OPTIONAL = (SCALED_OBJECTS,)
 WATCHED = (ENDPOINTS, *CHILDREN, PODS)
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, NODES, EVENTS)}

@@ -17,6 +17,7 @@ from tests.apiserver.operators import SYSTEM_NAMESPACE, Operator
 from tests.waiting import eventually
 
 PHASE_SECONDS = 10.0
+SERVICE = {"annotations": {"example.com/edited": "yes"}}
 
 # The longest of the faults begins with the first of their modules and is judged in the last.
 pytestmark = pytest.mark.usefixtures("outage")
@@ -39,7 +40,8 @@ def test_a_phase_of_errors_ends_and_everything_is_as_if_it_had_not_been(
         )
     before = ledger.settled()
     with proxy.on("*", "*", answer(*codes)) as fault:
-        kubectl.apply([endpoint(namespace, "edited", replicas=2), endpoint(namespace, "made")])
+        # Not of the number of replicas: before that is written, the list of others' autoscalers fails.
+        kubectl.apply([endpoint(namespace, "edited", service=SERVICE), endpoint(namespace, "made")])
         eventually(lambda: {call.name for call in fault.calls} >= {"edited", "made"}, LIMIT_SECONDS, "passes fail")
         begins(proxy)
         time.sleep(PHASE_SECONDS)  # the phase is what is tested
@@ -49,14 +51,15 @@ def test_a_phase_of_errors_ends_and_everything_is_as_if_it_had_not_been(
     due = Counter(
         {
             **new_endpoint("made"),
-            ("patch", "deployments", "edited"): 1,
+            ("patch", "services", "edited"): 1,
             ("patch", "modelendpoints/status", "edited"): 1,
         }
     )
     eventually(lambda: ledger.written() - before == due, LIMIT_SECONDS, f"{due} and nothing else")
     assert ledger.settled() - before == due
     assert waits_for_pods(kubectl, namespace, "made")
-    assert status(kubectl, namespace, "edited")["replicas"] == 2
+    annotations = kubectl.get("service", "edited", "-n", namespace)["metadata"]["annotations"]
+    assert annotations.items() >= SERVICE["annotations"].items()
 
 
 def test_the_wish_of_a_busy_api_server_is_honoured(

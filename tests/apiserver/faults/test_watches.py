@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from local.kubectl import Kubectl
 from tests.apiserver.endpoints import CHILDREN, endpoint, status, waits_for_pods
-from tests.apiserver.faults.actions import answer
+from tests.apiserver.faults.actions import Forward, answer, refusal
 from tests.apiserver.faults.ledger import LIMIT_SECONDS, Ledger, new_endpoint
 from tests.apiserver.faults.proxy import Proxy
+from tests.apiserver.operators import Operator
 from tests.waiting import eventually
 
 WATCHED = ("modelendpoints", "deployments", "services", "poddisruptionbudgets", "pods")
@@ -59,6 +61,32 @@ def test_watches_that_are_silent_without_an_end_are_given_up(
     """The API server sends a bookmark every minute, so that 70 s of silence say that nobody is there."""
     before = changes_behind_deaf_watches(kubectl, namespace, proxy, ledger)
     made_good(kubectl, namespace, ledger, before)
+
+
+async def undiscovered(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """The group is not in discovery, while its objects are served: so it is for a moment after a CRD is established."""
+    if request.path.rstrip("/") == "/apis/berth.dev/v1alpha1":
+        return web.json_response(refusal(404, "the server could not find the requested resource"), status=404)
+    return await forward()
+
+
+def test_a_kind_that_comes_late_in_discovery_is_watched(
+    kubectl: Kubectl, namespace: str, operator_process: Operator, proxy: Proxy
+) -> None:
+    """kopf looks for it when the CRD changes, and not again."""
+    with proxy.on("list", "", undiscovered) as hidden:
+        operator_process.start()
+        eventually(lambda: hidden.calls, LIMIT_SECONDS, "kopf has asked")
+        kubectl.apply([endpoint(namespace)])
+        assert "modelendpoints" not in proxy.watched()
+    eventually(lambda: waits_for_pods(kubectl, namespace), LIMIT_SECONDS, "the endpoint waits for its pods")
+
+
+def test_a_stop_before_the_first_list_is_a_stop_like_any_other(operator_process: Operator, proxy: Proxy) -> None:
+    with proxy.on("list", "modelendpoints", answer(503)):
+        operator_process.start("first_list_failed")
+        assert operator_process.stop() == 0
+    assert operator_process.events("stopped")
 
 
 def changes_behind_deaf_watches(

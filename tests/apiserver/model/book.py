@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from berth.kube.resources import CHILDREN, ENDPOINTS
+from berth.kube.resources import BASIC_CHILDREN, ENDPOINTS
 from tests.apiserver.model.choices import Addition, Field
 from tests.apiserver.model.cluster import Snapshot
 
@@ -57,7 +57,7 @@ class Book:
 def mine(shot: Snapshot, endpoint: Object) -> list[Object]:
     """The children of an endpoint: what has its name and is controlled by it."""
     name, uid = endpoint["metadata"]["name"], endpoint["metadata"]["uid"]
-    found = (shot.of(resource).get(name) for resource in CHILDREN)
+    found = (shot.of(resource).get(name) for resource in BASIC_CHILDREN)
     return [obj for obj in found if obj and controller(obj).get("uid") == uid]
 
 

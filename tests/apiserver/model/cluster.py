@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from berth.api import names
-from berth.kube.resources import CHILDREN, ENDPOINTS, PODS, Resource
+from berth.kube.resources import BASIC_CHILDREN, ENDPOINTS, PODS, Resource
 from local import components
 from local.controlplane import ControlPlane
 
 Object = dict[str, Any]
 
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
-LOOKED_AT = (ENDPOINTS, *CHILDREN, REPLICA_SETS, PODS)
+LOOKED_AT = (ENDPOINTS, *BASIC_CHILDREN, REPLICA_SETS, PODS)
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from berth.api import names
-from berth.kube.resources import CHILDREN, ENDPOINTS, PODS, SERVICES, Resource
+from berth.kube.resources import BASIC_CHILDREN, ENDPOINTS, PODS, SERVICES, Resource
 from local.controlplane import ControlPlane
 from tests.apiserver.model.book import Book, Told, controller
 from tests.apiserver.model.choices import STRANGERS, Addition, Field
@@ -113,7 +113,7 @@ class Example:
     def delete(self, name: str, propagation: str) -> None:
         """Delete an endpoint. Orphaned children stay; not those that Berth is about to write: that brings them back."""
         if propagation == "Orphan" and name not in self._book.meddled | self._busy:
-            found = ((child.kind, self._found(child, name)) for child in CHILDREN)
+            found = ((child.kind, self._found(child, name)) for child in BASIC_CHILDREN)
             self._book.orphans |= {(kind, name, live["metadata"]["uid"]) for kind, live in found if live}
         self._busy.add(name)
         known = self._book.endpoints.pop(name)
@@ -236,7 +236,7 @@ class Example:
 
     def free_a_name(self, name: str) -> None:
         """Delete what no endpoint controls; a touch tells Berth."""
-        found = [(child, live) for child in CHILDREN if (live := self.cluster.find(child, name))]
+        found = [(child, live) for child in BASIC_CHILDREN if (live := self.cluster.find(child, name))]
         free = [(child, live) for child, live in found if controller(live).get("kind") != names.KIND]
         for child, live in free:
             self._book.meddled.add(name)

@@ -21,7 +21,7 @@ from berth.decide.summarize import summarize
 from berth.desired.children import children
 from berth.desired.platform import Platform
 from berth.kube.cache import trim
-from berth.kube.resources import BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS
+from berth.kube.resources import BASIC_CHILDREN, BY_KIND, DEPLOYMENTS, ENDPOINTS, PODS
 from tests.apiserver.model.book import Book, Told, controller, mine
 from tests.apiserver.model.choices import EDITS
 from tests.apiserver.model.cluster import Cluster, PodState, Refused, Snapshot
@@ -135,7 +135,7 @@ def _observed(shot: Snapshot, ep: Endpoint, endpoint: Object) -> Observed:
 
     live = {
         ChildId(resource.kind, name): trim(resource, obj)
-        for resource in CHILDREN
+        for resource in BASIC_CHILDREN
         for name, obj in shot.of(resource).items()
         if name == ep.name or belongs(obj)
     }
@@ -163,7 +163,7 @@ def _by_hand(shot: Snapshot, endpoint: Object, told: Told, pods: dict[str, PodSt
         yield f"status is of generations {generations}, the spec of {endpoint['metadata']['generation']}"
         return
     own = {child["kind"]: child for child in mine(shot, endpoint)}
-    taken = any(name in shot.of(resource) and resource.kind not in own for resource in CHILDREN)
+    taken = any(name in shot.of(resource) and resource.kind not in own for resource in BASIC_CHILDREN)
     accepted = conditions["Accepted"]
     if (accepted["status"] == "True") != (not told.fault and not taken):
         yield f"Accepted is {accepted['status']}; fault {told.fault!r}, a name is taken: {taken}"
@@ -187,7 +187,7 @@ def _by_hand(shot: Snapshot, endpoint: Object, told: Told, pods: dict[str, PodSt
     yield from _problems(shot, endpoint, deployment, status, pods)
     if told.fault or taken:
         return
-    if set(own) != {resource.kind for resource in CHILDREN}:
+    if set(own) != {resource.kind for resource in BASIC_CHILDREN}:
         yield f"the children are {set(own)}"
         return
     if own["Deployment"]["spec"]["replicas"] != wanted:

@@ -41,6 +41,13 @@ def pooled(launched: Launched) -> contextlib.closing[http.client.HTTPConnection]
     return contextlib.closing(http.client.HTTPConnection("127.0.0.1", launched.port, timeout=60))
 
 
+def load(launched: Launched) -> dict[str, Any]:
+    answer = launched.get("/load")
+    assert answer is not None
+    found: dict[str, Any] = json.loads(answer[1])
+    return found
+
+
 def stream(launched: Launched, started: threading.Event) -> dict[str, Any]:
     """A streamed completion on a pooled connection: how it ended, and what the response said of the connection."""
     connection = http.client.HTTPConnection("127.0.0.1", launched.port, timeout=120)
@@ -68,6 +75,10 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
         assert sorted(info["apis"]) == ["AlephAlpha", "LLMEngine", "OpenAI", "ScaleEGP"]
         assert info["model"] == "tiny"
         assert launched.progress()["engine"]["version"] == info["vllm"]
+        idle = load(launched)
+        assert (idle["running"], idle["waiting"], idle["deferred"]) == (0, 0, 0)
+        assert idle["max_num_seqs"] == info["max_num_seqs"] > 0
+        assert idle["kv_cache_tokens"] > 2048
         for pid in launched.members():
             assert b"hf_secret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -84,6 +95,8 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
         client = threading.Thread(target=lambda: result.update(stream(launched, started)))
         client.start()
         assert started.wait(60)
+        with launched.frozen():
+            until(lambda: load(launched)["running"] == 1, 30, "a request in the launcher's load")
         drain = launched.drain()
         until(lambda: launched.status("/readyz") == 503, 15, "unready")
         # A refusal made by vLLM's outermost middleware closes too.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berth.api.names import Key
+from berth.api.names import DELETION_COST, Key
 from berth.desired.children import children
 from berth.kube.cache import Cache, endpoint_key, trim
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, SERVICES
@@ -235,12 +235,14 @@ def test_a_pod_that_lost_its_label_is_nobody_s() -> None:
 def test_pods_keep_what_decisions_need_and_nothing_else() -> None:
     needed = pod(reason="Evicted", message="x", podIP="10.0.0.1", containers=[{"name": "server"}], init=[{"name": "i"}])
     needed["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    needed["metadata"]["annotations"] = {DELETION_COST: "-1"}
     needed["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    needed["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-02T03:05:05Z"
     whole = copy.deepcopy(needed)
-    whole["metadata"] |= {"managedFields": [1], "annotations": {"a": "b"}, "ownerReferences": [1]}
+    whole["metadata"] |= {"managedFields": [1], "annotations": {"a": "b", DELETION_COST: "-1"}, "ownerReferences": [1]}
     whole["spec"]["containers"][0] |= {"image": "x", "env": [{"name": "TOKEN", "value": "secret"}]}
     whole["status"] |= {"qosClass": "x", "podIPs": []}
-    whole["status"]["conditions"][0]["lastTransitionTime"] = "2026-01-02T03:04:05Z"
+    whole["status"]["conditions"][0]["lastProbeTime"] = None
     whole["status"]["conditions"].append({"type": "Initialized", "status": "True"})
     del needed["apiVersion"]
     assert trim(PODS, whole) == needed

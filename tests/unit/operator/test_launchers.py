@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from berth.api.names import Key
-from berth.kube.launchers import Launchers, read_progress
+from berth.kube.launchers import LOAD, Launchers, read_load, read_progress
 
 KEY = Key("team-a", "demo")
 NOTHING = {
@@ -41,6 +41,20 @@ NOTHING = {
 )  # fmt: skip
 def test_of_an_answer_only_fields_of_the_right_type_are_used(told: Any, expect: Any) -> None:
     assert read_progress(told) == expect
+
+
+@pytest.mark.parametrize(
+    ("told", "expect"),
+    [
+        ([], None),
+        ({"v": 2, "running": 1}, None),
+        ({"v": 1}, {}),
+        ({"v": 1, "running": 3, "waiting": "1", "tokens": -1, "max_num_seqs": 1e300}, {"running": 3}),
+        ({"v": 1, "running": 1.0, "waiting": 2, "deferred": 0, "more": 1}, {"running": 1, "waiting": 2, "deferred": 0}),
+    ],
+)
+def test_of_a_load_only_amounts_are_used(told: Any, expect: Any) -> None:
+    assert read_load(told) == (None if expect is None else dict.fromkeys(LOAD) | expect)
 
 
 class Pods:

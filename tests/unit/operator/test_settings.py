@@ -32,6 +32,7 @@ CASES = {
     "BERTH_RESYNC_SECONDS": Case("seconds", "30.5", 30.5),
     "BERTH_LEASE_SECONDS": Case("seconds", "15", 15),
     "BERTH_HTTP_PORT": Case("port", "0", 0),
+    "BERTH_URL": Case("url", "http://b.ns.svc:9/", "http://b.ns.svc:9/"),
     "BERTH_LOG_LEVEL": Case("level", "DEBUG", "DEBUG"),
     "BERTH_LOG_FORMAT": Case("format", "console", "console"),
 }
@@ -78,6 +79,7 @@ def test_what_shapes_children_reaches_the_platform(monkeypatch: pytest.MonkeyPat
         run_as_user=1000,
         image_pull_secrets=("a", "b"),
         pod_env=(("HF_ENDPOINT", "http://hub"),),
+        url="http://b.ns.svc:9",
     )
 
 
