@@ -8,7 +8,10 @@ clocks are compared. A container that starts again after a kill finds its own po
 
 Two who take over at the same moment both write; after SETTLE_SECONDS the one whose token stands goes on. A holder
 that was frozen finds another token at its next heartbeat and gives up. Should two ever download at once, it costs
-bandwidth only: unfinished files have names of their own, every file is checked, and the marker comes last.
+bandwidth: unfinished files have names of their own, every file is checked, and the marker comes last.
+
+The limit: huggingface_hub removes a file just before it fetches it. A holder that thaws at that moment, after another
+one has finished, may remove one file in the instant before it gives up. The next start finds it absent and fetches it.
 """
 
 from __future__ import annotations

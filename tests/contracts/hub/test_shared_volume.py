@@ -95,7 +95,13 @@ def test_a_frozen_holder_gives_up_when_another_took_over(repository: Path, model
         env = {"HF_ENDPOINT": hub.url}
         with Fetching(model, env, holder="pod-a", quick=True) as frozen:
             frozen.until_said("total")
-            eventually(lambda: f"GET /large/{REPO}/{SHARDS[1]}" in hub.requests, 60, "the last file is asked for")
+            # One that thaws as it was about to fetch a file takes the other's away first: see the lease's limits.
+            others = [model / name for name in (SHARDS[0], "config.json")]
+            eventually(
+                lambda: f"GET /large/{REPO}/{SHARDS[1]}" in hub.requests and all(path.exists() for path in others),
+                60,
+                "only the last file is to come",
+            )
             frozen.signal(signal.SIGSTOP)
             hub.faults.hold = ""
             with Fetching(model, env, holder="pod-b", quick=True) as second:

@@ -91,17 +91,17 @@ def run(case: Case, python: Path, model: Path, directory: Path) -> Outcome:
             Launched(directory, python.parent, source, path, options, EAGER, env=environment)
         )
 
-        def reached() -> bool:
-            return bool(launched.members()) and launched.progress()["phase"] == case.phase
+        def running() -> int:
+            # In this order: what ran in the phase before has ended by then.
+            return len(launched.members()) if launched.progress()["phase"] == case.phase else 0
 
         with contextlib.ExitStack() as frozen:
             if case.phase == protocol.PROVING:  # which takes as long as one token: without an engine for ever
                 until(lambda: "Started server process" in launched.text(), START_SECONDS, "the server")
                 frozen.enter_context(launched.frozen())
-            until(reached, START_SECONDS, case.phase)
+            seen = until(running, START_SECONDS, case.phase)
             if case.line:
                 until(lambda: case.line in launched.text(), START_SECONDS, case.line)
-            seen = len(launched.members())
             os.kill(launched.process.pid, signal.SIGTERM)
         code = launched.process.wait(GRACE_SECONDS)
         launched.until_gone()
