@@ -48,8 +48,8 @@ def load(launched: Launched) -> dict[str, Any]:
     return found
 
 
-def stream(launched: Launched, started: threading.Event) -> dict[str, Any]:
-    """A streamed completion on a pooled connection: how it ended, and what the response said of the connection."""
+def stream(launched: Launched, first: Callable[[], None]) -> dict[str, Any]:
+    """A streamed completion: how it ended. first: called when its first event has come."""
     connection = http.client.HTTPConnection("127.0.0.1", launched.port, timeout=120)
     body = {"model": "tiny", "prompt": "the", "max_tokens": 1500, "stream": True, "ignore_eos": True}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
@@ -59,7 +59,8 @@ def stream(launched: Launched, started: threading.Event) -> dict[str, Any]:
     for line in response:
         if line.startswith(b"data: "):
             events.append(line.removeprefix(b"data: ").strip())
-            started.set()
+            if len(events) == 1:
+                first()
     return {"done": events[-1], "reason": json.loads(events[-2])["choices"][0]["finish_reason"], "tokens": len(events)}
 
 
@@ -91,11 +92,16 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
                 return response
 
         assert (refusal().status, refusal().getheader("connection")) == (401, None)
-        started, result = threading.Event(), {}
-        client = threading.Thread(target=lambda: result.update(stream(launched, started)))
+        started, result, frozen = threading.Event(), {}, contextlib.ExitStack()
+
+        def freeze() -> None:  # at once: the engine is done within seconds
+            frozen.enter_context(launched.frozen())
+            started.set()
+
+        client = threading.Thread(target=lambda: result.update(stream(launched, freeze)))
         client.start()
         assert started.wait(60)
-        with launched.frozen():
+        with frozen:
             until(lambda: load(launched)["running"] == 1, 30, "a request in the launcher's load")
         drain = launched.drain()
         until(lambda: launched.status("/readyz") == 503, 15, "unready")
