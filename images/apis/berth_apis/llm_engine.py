@@ -199,23 +199,26 @@ class _Events:
             }
             for number, (token, text) in enumerate(zip(tokens, texts, strict=True), 1)
         ]
-        return b"".join([self._event(output=event) for event in events])
+        return b"".join([self._event(event) for event in events])
 
     def end(self) -> bytes:
         return b""
 
     def failure(self, failure: Failure) -> bytes:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._serving.clock()))
-        content = {"error": failure.message, "timestamp": stamp}
-        error = {"status_code": failure.status, "content": content}
-        return self._event(error=error, status="FAILURE", traceback=failure.message)
+        return stream_failure(failure, self._serving.clock(), self._id)
 
-    def _event(
-        self, output: Any = None, error: Any = None, status: str = "SUCCESS", traceback: str | None = None
-    ) -> bytes:
-        return event(
-            {"request_id": self._id, "output": output, "error": error, "status": status, "traceback": traceback}
-        )
+    def _event(self, output: Object) -> bytes:
+        told = {"request_id": self._id, "output": output, "error": None, "status": "SUCCESS", "traceback": None}
+        return event(told)
+
+
+def stream_failure(failure: Failure, now: float, request_id: str = "") -> bytes:
+    """The event of a failure after the client was told 200. now: seconds since 1970."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    content = {"error": failure.message, "timestamp": stamp}
+    error = {"status_code": failure.status, "content": content}
+    told = {"request_id": request_id, "output": None, "error": error, "status": "FAILURE", "traceback": failure.message}
+    return event(told)
 
 
 def _models(request: Request, serving: Serving) -> Answer:

@@ -1,0 +1,200 @@
+"""A connection to a pod: sends one request after the other and relays the bytes of each answer as they come.
+
+Nothing is done per event of a stream but to follow the chunk sizes, which tell where the answer ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from berth_gateway import http1
+from berth_gateway.table import Pod
+
+if TYPE_CHECKING:
+    from berth_gateway.exchange import Exchange
+
+IDLE_SECONDS = 4.0
+"""How long a connection is kept for another request. A pod that drains closes those without one after five seconds."""
+HIGH_WATER_BYTES = 256 * 1024
+
+_HEAD = -3
+"""The answer's head has not come whole."""
+_REFUSAL = -4
+"""A short answer that may mean: ask another pod. It is read whole first."""
+MOST_REFUSAL_BYTES = 4096
+_TAIL_READS = 4
+
+
+class Upstream(asyncio.Protocol):
+    """One connection. client: whose request is being answered; None while it is idle, or told to close."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_head",
+        "_left",
+        "exchange",
+        "idle_since",
+        "pod",
+        "quiet_seconds",
+        "tail",
+        "transport",
+    )
+
+    def __init__(self, pod: Pod) -> None:
+        self.pod = pod
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        self.quiet_seconds = 0
+        self.tail: deque[bytes] = deque(maxlen=_TAIL_READS)
+        """The last reads of an answer: where its usage stands."""
+        self._buffer = b""
+        self._left = _HEAD
+        self._chunked: http1.Chunked | None = None
+        self._head: http1.Head | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+
+    def ask(self, exchange: Exchange, request: bytes) -> None:
+        """Send a request; its answer goes to `exchange`."""
+        self.exchange = exchange
+        self.quiet_seconds = 0
+        self._left, self._buffer = _HEAD, b""
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:  # nobody has asked for anything
+            self.transport.abort()
+            return
+        self.quiet_seconds = 0
+        left = self._left
+        try:
+            if left == http1.CHUNKED:
+                assert self._chunked is not None
+                end = self._chunked.feed(data)
+                self.tail.append(data)
+                if end < 0:
+                    exchange.pass_on(data)
+                    return
+                exchange.pass_on(data if end == len(data) else data[:end])
+                self._end(end == len(data))
+            elif left > 0:
+                self.tail.append(data)
+                if len(data) < left:
+                    self._left = left - len(data)
+                    exchange.pass_on(data)
+                else:
+                    exchange.pass_on(data if len(data) == left else data[:left])
+                    self._end(len(data) == left)
+            elif left == http1.UNTIL_CLOSE:
+                self.tail.append(data)
+                exchange.pass_on(data)
+            elif left == _HEAD:
+                self._read_head(exchange, data)
+            else:
+                self._buffer += data
+                self._read_refusal(exchange)
+        except http1.BadAnswer as error:
+            self._fail(f"a pod's answer is not understood: {error}")
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        start = 0
+        while True:
+            found = http1.read_head(buffer, start, exchange.asked.method == "HEAD")
+            if found is None:
+                self._buffer = buffer[start:]
+                return
+            head, start = found
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise http1.BadAnswer("it changes the protocol")
+        self._head = head
+        rest = buffer[start:] if start < len(buffer) else b""
+        self._buffer = b""
+        self.tail.clear()
+        if head.status in (500, 503) and 0 < head.length <= MOST_REFUSAL_BYTES:
+            self._left, self._buffer = _REFUSAL, rest
+            self._read_refusal(exchange)
+            return
+        self._answer(exchange, head, rest)
+
+    def _read_refusal(self, exchange: Exchange) -> None:
+        head = self._head
+        assert head is not None
+        if len(self._buffer) < head.length:
+            return
+        body, self._buffer = self._buffer, b""
+        if exchange.is_refused_by_drain(body):
+            self._release(head.keep_alive and len(body) == head.length)
+            exchange.ask_another("drain", head, body)
+            return
+        self._answer(exchange, head, body)
+
+    def _answer(self, exchange: Exchange, head: http1.Head, rest: bytes) -> None:
+        """Tell the client what has come. Everything that may end the answer comes last."""
+        length = head.length
+        if rest:
+            self.tail.append(rest)
+        if length == http1.CHUNKED:
+            self._left = http1.CHUNKED
+            self._chunked = http1.Chunked()
+            end = self._chunked.feed(rest) if rest else -1
+        elif length == http1.UNTIL_CLOSE:
+            self._left, end = http1.UNTIL_CLOSE, -1
+        else:
+            end = length if len(rest) >= length else -1
+            self._left = length - len(rest)
+        exchange.begin_answer(head, rest if end < 0 or end == len(rest) else rest[:end])
+        if end >= 0 and self.exchange is exchange:
+            self._end(end == len(rest))
+
+    def _end(self, clean: bool) -> None:
+        """The answer is whole. clean: no byte came after it."""
+        exchange, head = self.exchange, self._head
+        assert exchange is not None
+        assert head is not None
+        self._release(clean and head.keep_alive and self._left != http1.UNTIL_CLOSE)
+        exchange.end_answer(b"".join(self.tail))
+
+    def _release(self, reusable: bool) -> None:
+        self.exchange = None
+        self._chunked = None
+        if reusable and self.pod.ready and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.idle_since = asyncio.get_running_loop().time()
+            self.pod.idle.append(self)
+        else:
+            self.transport.close()
+
+    def leave(self) -> None:
+        """The client has left: the pod frees what its request holds when the connection goes."""
+        self.exchange = None
+        self.transport.abort()
+
+    def _fail(self, why: str) -> None:
+        exchange, self.exchange = self.exchange, None
+        self.transport.abort()
+        if exchange is not None:
+            exchange.lose_answer(why)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            if self in self.pod.idle:
+                self.pod.idle.remove(self)
+            return
+        if self._left == http1.UNTIL_CLOSE and error is None:
+            self.exchange = None
+            exchange.end_answer(b"".join(self.tail))
+            return
+        self._fail("the pod closed the connection")
+
+    def pause_writing(self) -> None:
+        """A request is whole in memory before it is sent: there is nobody to slow down."""
