@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests examples
 
-.PHONY: help setup demo test bench bench-apis bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load second-start manifests lock
+.PHONY: help setup demo test bench bench-apis bench-gateway bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -24,11 +24,14 @@ demo: setup ## local cluster, chart, first example, completions of each API; las
 
 test: check apiserver contracts node ## every test tier: unit, golden, apiserver, node
 
-bench: bench-apis ## docs/benchmarks.md and benchmarks-apis.md measured anew, about 30 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
+bench: bench-apis bench-gateway ## docs/benchmarks.md, benchmarks-apis.md and benchmarks-gateway.md measured anew, about 45 minutes; BENCH_SIZES=1,10,… BENCH_IDLE_SECONDS=…
 	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench
 
 bench-apis: setup ## docs/benchmarks-apis.md alone, about 2 minutes; BENCH_ROUNDS=200
 	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
+
+bench-gateway: setup ## docs/benchmarks-gateway.md alone: the gateway against nginx and a Go proxy, about 12 minutes; BENCH_GATEWAY_ROUNDS=5
+	@$(RUN) PYTHONPATH=images/apis:images/gateway $(PY) -m tests.bench.gateway
 
 bench-scaling: setup ## docs/benchmarks-scaling.md: the scaling policy and five others in a simulation, about a minute
 	@$(RUN) PYTHONPATH=operator $(PY) -m tests.bench.scaling

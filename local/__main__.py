@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         from local import images
 
         node.up()
-        print("\n".join(images.ensure(["operator", "server", "vllm-cpu"]).values()))
+        print("\n".join(images.ensure(["operator", "server", "gateway", "vllm-cpu"]).values()))
     elif args.command == "model":
         from local import model
 

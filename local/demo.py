@@ -29,7 +29,7 @@ def run() -> int:
     node.up()
     kubectl = Kubectl(node.KUBECONFIG)
     trained = model.ensure()
-    references = images.ensure(["operator", "server", "vllm-cpu"])
+    references = images.ensure(["operator", "server", "gateway", "vllm-cpu"])
     install(kubectl, references)
     endpoint = yaml.safe_load(EXAMPLE.read_text())
     name = endpoint["metadata"]["name"]
@@ -49,10 +49,11 @@ def run() -> int:
 
 
 def install(kubectl: Kubectl, references: dict[str, str], release: str = RELEASE) -> None:
-    """Install or upgrade the chart with the locally built images, and wait until the operator is ready."""
+    """Install or upgrade the chart with the locally built images, and wait until operator and gateway are ready."""
     values = {
         "image.operator": references["operator"],
         "image.payload": references["server"],
+        "image.gateway": references["gateway"],
         "image.server": references["vllm-cpu"],
         # The CPU build wants a number of GiB for its KV cache; everything else is as on a GPU.
         "settings.podEnv.VLLM_CPU_KVCACHE_SPACE": "1",

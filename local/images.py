@@ -52,6 +52,12 @@ _IMAGES = {
         sources=("images/server", "images/apis"),
         expect="about 5s",
     ),
+    "gateway": _Image(
+        dockerfile="images/gateway/Dockerfile",
+        context="images",
+        sources=("images/gateway", "images/apis"),
+        expect="about 30s; 5s when only its code changed",
+    ),
     "vllm-cpu": _Image(
         dockerfile="images/vllm-cpu/Dockerfile",
         context=".",
@@ -67,7 +73,7 @@ _IMAGES = {
 def ensure(names: Iterable[str]) -> dict[str, str]:
     """References of the named images, all of them in the node's containerd; the node must be up.
 
-    names: among base, operator, server, vllm-cpu.
+    names: among base, operator, server, gateway, vllm-cpu.
     """
     references = {name: reference(name) for name in names}
     if set(references.values()) <= _imported():

@@ -16,17 +16,20 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from berth import errors
+from berth import errors, held
+from berth.api import names
 from berth.api.names import Key
+from berth.decide.ports import Ports
 from berth.kube import permissions
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
+from berth.kube.gateways import Gateways
 from berth.kube.launchers import Launchers, fetch_load, fetch_progress
 from berth.kube.lease import RENEWED_FOR, Lease
 from berth.kube.lookups import Lookups
 from berth.kube.reflector import Reflector, take
-from berth.kube.resources import CHILDREN, ENDPOINTS, PODS
+from berth.kube.resources import CHILDREN, ENDPOINTS, PODS, SLICES
 from berth.loads import AT_ONCE, Loads
 from berth.reconcile import Reconciler
 from berth.replicas import Replicas
@@ -38,6 +41,7 @@ from berth.telemetry.server import create_app
 from berth.triggers import EndpointWatch, Event
 from berth.workers import Workers
 from berth.workqueue import WorkQueue
+from berth.zero import Zero
 
 log = structlog.get_logger()
 
@@ -71,7 +75,8 @@ class Operator:
 
     def __init__(self, settings: Settings, kubeconfig: str | None) -> None:
         self._settings = settings
-        self._metrics, self._cache, self._queue = Metrics(), Cache(), WorkQueue()
+        self._metrics, self._queue = Metrics(), WorkQueue()
+        self._cache = Cache(on_holder=self._queue.add if settings.gateway_service else lambda key: None)
         credentials = partial(connect, kubeconfig, dict(os.environ))
         count = self._metrics.count_call
         self._namespace = credentials().default_namespace or "default"
@@ -91,8 +96,11 @@ class Operator:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True))
         # Not that of /progress: pods that start and do not answer would keep those that serve waiting.
         self._load_session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True))
+        self._gateway_session = aiohttp.ClientSession()
+        self._gateways = Gateways(settings.gateway_service)
+        self._held = held.Held(partial(held.ask, self._gateway_session), self._held_changed, time.monotonic)
         loads = Loads(partial(fetch_load, self._load_session), time.monotonic)
-        self._scaler = Scaler(loads, self._cache, self._queue.add, time.monotonic, utc_in)
+        self._scaler = Scaler(loads, self._held, self._cache, self._queue.add, time.monotonic, utc_in)
         lookups = Lookups(self._client, time.monotonic)
         reconciler = Reconciler(
             client=self._client,
@@ -101,6 +109,7 @@ class Operator:
             platform=settings.platform(),
             launchers=Launchers(partial(fetch_progress, self._session), time.monotonic),
             replicas=Replicas(self._client, self._cache, lookups, self._scaler, time.monotonic, utc_now),
+            zero=Zero(self._cache, self._gateways, self._scaler, Ports(settings.endpoint_ports()), time.monotonic),
             clock=time.monotonic,
             now=utc_now,
         )
@@ -135,6 +144,7 @@ class Operator:
             await asyncio.to_thread(self._endpoints.stop, WATCH_STOP_SECONDS)
             await self._session.close()
             await self._load_session.close()
+            await self._gateway_session.close()
             await self._client.close()
             await self._election.close()
             log.info("stopped")
@@ -160,12 +170,17 @@ class Operator:
         log.info("started", endpoints=self._cache.count(ENDPOINTS))
         async with asyncio.TaskGroup() as group:
             for resource in (*CHILDREN, PODS):
-                reflector = Reflector(self._client, resource, self._cache, self._wake)
+                wake = self._wake_sleeper if resource is SLICES else self._wake
+                reflector = Reflector(self._client, resource, self._cache, wake)
                 group.create_task(reflector.run(versions[resource]))
             group.create_task(
                 resync(self._client, self._cache, self._queue, self._metrics, self._settings.resync_seconds)
             )
             group.create_task(self._list_after_relists())
+            if self._gateways.service:
+                gateways = Reflector(self._client, self._gateways.resource, self._gateways.cache, self._gateway_moved)
+                group.create_task(gateways.run(""))
+            group.create_task(self._held.run())
             group.create_task(self._scaler.run())
             group.create_task(self._lease.run())
 
@@ -178,6 +193,25 @@ class Operator:
     def _wake(self, key: Key) -> None:
         """News of a child or a pod: they come in bursts, of which one pass tells all."""
         self._queue.add_after(key, BURST_SECONDS)
+
+    def _wake_sleeper(self, key: Key) -> None:
+        """News of a slice: which pods take requests matters where the gateway takes them else, and at once."""
+        if self._uses_gateway(key):
+            self._queue.add(key)
+
+    def _gateway_moved(self, _: Key) -> None:
+        """News of the gateway's pods."""
+        self._held.follow(self._gateways.told_at())
+        for key in filter(self._uses_gateway, self._cache.endpoints()):
+            self._queue.add(key)
+
+    def _uses_gateway(self, key: Key) -> bool:
+        endpoint = self._cache.get(ENDPOINTS, key.namespace, key.name) or {"spec": {}}
+        sleeps = (endpoint["spec"].get("scaling") or {}).get("min") == 0
+        return sleeps or self._cache.get(SLICES, key.namespace, names.gateway_slice(key.name)) is not None
+
+    def _held_changed(self, uid: str) -> None:
+        self._scaler.held_changed(uid)
 
     async def _list_after_relists(self) -> None:
         """A relist of kopf is silent about what was deleted in the gap: list once more."""

@@ -26,8 +26,9 @@ from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.launchers import PROGRESS_SECONDS, Launchers
 from berth.kube.lookups import Lookups
-from berth.kube.resources import BASIC_CHILDREN, BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, Resource
+from berth.kube.resources import BASIC_CHILDREN, BY_KIND, CHILDREN, DEPLOYMENTS, ENDPOINTS, PODS, SLICES, Resource
 from berth.replicas import Replicas
+from berth.zero import Zero
 
 Object = dict[str, Any]
 
@@ -49,6 +50,7 @@ class Reconciler:
     platform: Platform
     launchers: Launchers
     replicas: Replicas
+    zero: Zero
     clock: Callable[[], float]
     now: Callable[[], str]
     _settle_until: dict[Key, float] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Reconciler:
         if isinstance(ep, Refusal):
             return await self._write_status(endpoint, unreadable(endpoint, ep, self.now()))
         ep, scaled = await self.replicas.decide(ep, endpoint.get("status") or {})
+        ep, scaled, next_step = await self.zero.step(ep, scaled)
         seen = await self._observe(ep, endpoint)
         if seen is None:
             return 0.0  # the cache was behind: look again at what it has now
@@ -77,16 +80,20 @@ class Reconciler:
         seen, refusal = await self._execute(ep, seen, plan)
         if refusal is None:
             await self.replicas.tell(ep, before, seen.children.get(ChildId("Deployment", ep.name)), scaled)
+            self.zero.note(key)
         if wait := self._settle(key, ep, seen, refusal):
-            return wait
+            return _soonest(wait, next_step)
         seen = replace(seen, scaled=scaled)
         again = await self._write_status(endpoint, summarize(ep, seen, refusal, self.platform, self.now()))
-        return self._next_look(key, seen, refusal) if again is None else again
+        if again is not None:
+            return again
+        return _soonest(self._next_look(key, seen, refusal), next_step if refusal is None else None)
 
     def _forget(self, key: Key) -> None:
         self._settle_until.pop(key, None)
         self.launchers.forget(key)
         self.replicas.forget(key)
+        self.zero.forget(key)
         for resource in CHILDREN:
             self._fights.pop((key, resource.kind), None)
 
@@ -98,7 +105,9 @@ class Reconciler:
         """
         key = Key(ep.namespace, ep.name)
         # An autoscaler is one of few: what its cache lacks is not there.
-        live = [self.cache.get(resource, ep.namespace, ep.name) for resource in BASIC_CHILDREN]
+        wanted = [(resource, ep.name) for resource in BASIC_CHILDREN]
+        wanted += [(SLICES, names.gateway_slice(ep.name))] if ep.gateway is not None else []
+        live = [self.cache.get(resource, ep.namespace, name) for resource, name in wanted]
         if None in live:
             now = await self.client.get(ENDPOINTS, ep.namespace, ep.name)
             if now is None or now["metadata"]["uid"] != ep.uid:
@@ -108,21 +117,22 @@ class Reconciler:
                 return None
         asked = await asyncio.gather(
             *(
-                self.client.get(resource, ep.namespace, ep.name)
-                for resource, obj in zip(BASIC_CHILDREN, live, strict=True)
+                self.client.get(resource, ep.namespace, name)
+                for (resource, name), obj in zip(wanted, live, strict=True)
                 if obj is None
             )
         )
         missing = iter(asked)
         children = {
-            ChildId(resource.kind, ep.name): {**found, "kind": resource.kind}
-            for resource, obj in zip(BASIC_CHILDREN, live, strict=True)
+            ChildId(resource.kind, name): {**found, "kind": resource.kind}
+            for (resource, name), obj in zip(wanted, live, strict=True)
             if (found := obj if obj is not None else next(missing)) is not None
         }
         # Also what carries our label under another name: if it is owned and not wanted, it is pruned.
         children |= {child_id(obj): obj for resource in CHILDREN for obj in self.cache.of(resource, key)}
         pods = tuple(pod for pod in self.cache.of(PODS, key) if not pod["metadata"].get("deletionTimestamp"))
-        seen = Observed(endpoint=endpoint, children=children, pods=pods)
+        holders = self.cache.held_by_others(key) if self.platform.gateway_service else {}
+        seen = Observed(endpoint=endpoint, children=children, pods=pods, holders=holders)
         seen = replace(
             seen,
             progress=await self._progress(ep, endpoint, pods),
@@ -153,7 +163,7 @@ class Reconciler:
                 resource, live = BY_KIND[kind], children.get(child_id(manifest))
                 if conflict := await self._apply(ep, resource, manifest, live):
                     conflicts.append(conflict)
-                elif applied := self.cache.get(resource, ep.namespace, ep.name):
+                elif applied := self.cache.get(resource, ep.namespace, manifest["metadata"]["name"]):
                     children[child_id(manifest)] = applied
                 else:  # deleted again since, as the watch has told already
                     children.pop(child_id(manifest), None)
@@ -191,7 +201,7 @@ class Reconciler:
             if field is None:
                 return None
             repaired = field
-        found = await self.client.get(resource, ep.namespace, ep.name) or {"metadata": {}}
+        found = await self.client.get(resource, ep.namespace, manifest["metadata"]["name"]) or {"metadata": {}}
         return Conflict(resource.kind, str(field), managers(found, str(field)))
 
     async def _hand_over(self, resource: Resource, ep: Endpoint) -> None:
@@ -251,3 +261,7 @@ class Reconciler:
         ready = next(item for item in status["conditions"] if item["type"] == "Ready")
         log.info("status_written", ready=ready["status"], reason=ready["reason"], generation=meta["generation"])
         return None if written["metadata"]["generation"] == meta["generation"] else 0.0
+
+
+def _soonest(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)

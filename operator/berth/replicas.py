@@ -13,6 +13,7 @@ from berth.api.names import DELETION_COST, Key
 from berth.api.scaling import Actuator
 from berth.api.spec import Endpoint
 from berth.decide.actuator import left
+from berth.decide.asleep import sleeps
 from berth.decide.event import scaled_event
 from berth.decide.observed import Scaled
 from berth.decide.plan import prunable
@@ -58,10 +59,13 @@ class Replicas:
             self.forget(key)
             return ep, None
         if (spec := ep.spec.scaling) is not None:
-            if resource := ACTUATORS.get(spec.actuator):
-                return self._leave(ep, resource, deployment)
             scaled = self.scaler.scaled(ep)
-            ep = _with(ep, min(max(scaled.replicas, spec.min), spec.max) if scaled else initial(ep, deployment))
+            wanted = initial(ep, deployment, told) if scaled is None else min(max(scaled.replicas, spec.min), spec.max)
+            # Asleep, there is no autoscaler: KEDA would wake what has a lower bound.
+            if wanted and (resource := ACTUATORS.get(spec.actuator)):
+                first = wanted if deployment and not _count(deployment) else initial(ep, deployment, told)
+                return self._leave(ep, resource, deployment, first)
+            ep = _with(ep, wanted)
         if deployment is None:
             return ep, scaled
         live, ours = _count(deployment), ep.wanted_replicas
@@ -81,10 +85,12 @@ class Replicas:
         ceded = replace(scaled, replicas=live, active=active) if scaled else Scaled(live, (), None, active)
         return ep.model_copy(update={"decided_replicas": live, "replicas_left": True}), ceded
 
-    def _leave(self, ep: Endpoint, resource: Resource, deployment: Object | None) -> tuple[Endpoint, Scaled | None]:
-        """To an autoscaler that is a child; the number is Berth's until it is there."""
+    def _leave(
+        self, ep: Endpoint, resource: Resource, deployment: Object | None, first: int
+    ) -> tuple[Endpoint, Scaled | None]:
+        """To an autoscaler that is a child; the number is Berth's until it is there, and from zero to the first one."""
         assert ep.spec.scaling is not None
-        kept = _with(ep, initial(ep, deployment))
+        kept = _with(ep, first)
         if not self.cache.has_kind(resource):
             text = "spec.scaling.actuator is KEDA, but this cluster has no scaledobjects.keda.sh"
             active = (False, Reason.KEDA_MISSING, text)
@@ -92,6 +98,7 @@ class Replicas:
             return kept, Scaled(kept.wanted_replicas, (), status, active)
         child = self.cache.get(resource, ep.namespace, ep.name)
         there = child is not None and deployment is not None and prunable(ep, child)
+        there = there and not (sleeps(ep) and deployment is not None and _count(deployment) == 0)
         live = _count(deployment) if there and deployment is not None else kept.wanted_replicas
         update = {"decided_replicas": live, "autoscaler": ep.spec.scaling.actuator, "replicas_left": there}
         return ep.model_copy(update=update), left(ep, child, live, self.scaler.scaled(ep))
@@ -104,7 +111,8 @@ class Replicas:
         key = Key(ep.namespace, ep.name)
         deployment = self.cache.get(DEPLOYMENTS, ep.namespace, ep.name)
         fewer = scaled is not None and deployment is not None and _count(deployment) > ep.wanted_replicas
-        leaving = scaled.leaving if fewer and scaled is not None else ()
+        # Where none stays there is no choice.
+        leaving = scaled.leaving if fewer and scaled is not None and ep.wanted_replicas else ()
         for pod in self.cache.of(PODS, key):
             meta = pod["metadata"]
             cost, goes = (meta.get("annotations") or {}).get(DELETION_COST), meta["name"] in leaving

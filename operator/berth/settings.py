@@ -42,6 +42,13 @@ class Settings(BaseSettings):
     """Port of `/livez`, `/readyz`, `/metrics` and `/scaling`. 0 takes any free port and logs it."""
     url: str = Platform.url
     """Where KEDA reaches `/scaling`: the Service in front of that port, scheme and port included."""
+    gateway_service: str = Field("", pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")
+    """Namespace and name of the gateway's Service, with a slash between. Empty: there is no gateway, and no endpoint
+    may sleep."""
+    gateway_first_port: int = Field(20000, ge=1024, le=65535)
+    """First of the ports that the gateway has for endpoints that sleep."""
+    gateway_ports: int = Field(500, ge=1, le=10000)
+    """How many of these ports there are: so many endpoints can have `spec.scaling.min: 0`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged."""
     log_format: Literal["json", "console"] = "json"
@@ -68,6 +75,10 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
+    def endpoint_ports(self) -> range:
+        """Those that the gateway has for endpoints that sleep."""
+        return range(self.gateway_first_port, min(self.gateway_first_port + self.gateway_ports, 65536))
+
     def platform(self) -> Platform:
         """The part that shapes children."""
         return Platform(
@@ -79,4 +90,5 @@ class Settings(BaseSettings):
             image_pull_secrets=self.image_pull_secrets,
             pod_env=tuple(sorted(self.pod_env.items())),
             url=self.url.rstrip("/"),
+            gateway_service=self.gateway_service,
         )

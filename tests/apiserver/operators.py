@@ -29,6 +29,7 @@ def credentials(control_plane: ControlPlane) -> Path:
     rendered = subprocess.run(chart, capture_output=True, text=True, check=True).stdout
     kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     found = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
+    found = [item for item in found if item["metadata"]["name"] == "berth"]  # not the gateway's
     assert sorted(item["kind"] for item in found) == sorted(kinds)
     for item in found:
         if item["kind"] == "ServiceAccount":

@@ -107,6 +107,8 @@ CASES = [
     Case("spec.scaling", 1, _scaling(actuator="HPA", metric=METRIC), _scaling(actuator="HPA"), "spec.scaling"),
     Case("spec.scaling", 1, _scaling(actuator="KEDA"), _scaling(actuator="KEDA", metric=METRIC), "spec.scaling"),
     Case("spec.scaling", 1, _scaling(), _scaling(metric=METRIC), "spec.scaling"),
+    Case("spec.scaling", 2, _scaling(min=0, idleSeconds=10), _scaling(min=1, idleSeconds=10), "spec.scaling"),
+    Case("spec.scaling", 2, _scaling(min=0), _scaling(idleSeconds=10), "spec.scaling"),
     Case("spec.server.image", 0, {"server": {"image": "r.test:5000/a/b@sha256:00"}}, {"server": {"image": "a b"}},
          "spec.server.image"),
     *(Case(f"spec.server.args.{flag}", 0, {"server": {"args": {f"{flag}-of-mine": "x"}}},

@@ -15,9 +15,12 @@ import pytest_asyncio
 
 from berth.api.names import Key
 from berth.decide.conflict import SAME_ANSWERS
+from berth.decide.ports import Ports
+from berth.held import Held
 from berth.kube.cache import Cache
 from berth.kube.client import Client
 from berth.kube.connection import connect
+from berth.kube.gateways import Gateways
 from berth.kube.launchers import Launchers
 from berth.kube.lookups import Lookups
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, Resource
@@ -25,6 +28,7 @@ from berth.process import utc_now
 from berth.reconcile import Reconciler
 from berth.replicas import Replicas
 from berth.scaler import Scaler
+from berth.zero import Zero
 from local.controlplane import ControlPlane
 from local.kubectl import Kubectl
 from tests.builders import PLATFORM
@@ -37,12 +41,17 @@ async def reconciler(control_plane: ControlPlane) -> AsyncIterator[Reconciler]:
     async def no_launcher(pod_ip: str) -> None:
         return None
 
+    async def no_gateway(at: str, version: int | None) -> None:
+        return None
+
     client = Client(partial(connect, str(control_plane.kubeconfig), {}), time.monotonic)
     clock = partial(next, itertools.count(step=60.0))
     cache, lookups = Cache(), Lookups(client, clock)
-    scaler = Scaler(no_launcher, cache, lambda key: None, clock, str)
+    held = Held(no_gateway, lambda uid: None, clock)
+    scaler = Scaler(no_launcher, held, cache, lambda key: None, clock, str)
     replicas = Replicas(client, cache, lookups, scaler, clock, utc_now)
-    yield Reconciler(client, cache, lookups, PLATFORM, Launchers(no_launcher, clock), replicas, clock, utc_now)
+    zero = Zero(cache, Gateways(""), scaler, Ports(range(0)), clock)
+    yield Reconciler(client, cache, lookups, PLATFORM, Launchers(no_launcher, clock), replicas, zero, clock, utc_now)
     await client.close()
 
 

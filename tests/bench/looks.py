@@ -23,6 +23,7 @@ from aiohttp import web
 from berth.api import names
 from berth.api.names import Key
 from berth.cli.markdown import table
+from berth.held import Held
 from berth.kube.cache import Cache
 from berth.kube.launchers import fetch_load
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS
@@ -87,6 +88,10 @@ def sockets() -> int:
     return found
 
 
+async def no_gateway(at: str, version: int | None) -> None:
+    """None of these endpoints sleeps."""
+
+
 async def measure(count: int, rounds: int) -> tuple[float, int]:
     """CPU-seconds of a round, and the most sockets above those of an idle process."""
     cache, keys = filled(count)
@@ -101,7 +106,8 @@ async def measure(count: int, rounds: int) -> tuple[float, int]:
             most = max(most, sockets() - idle)
             return found
 
-        scaler = Scaler(Loads(fetch, time.monotonic), cache, lambda key: None, time.monotonic, utc_in)
+        held = Held(no_gateway, lambda uid: None, time.monotonic)
+        scaler = Scaler(Loads(fetch, time.monotonic), held, cache, lambda key: None, time.monotonic, utc_in)
         await asyncio.gather(*map(scaler.look, keys))
         began = time.process_time()
         for _ in range(rounds):
@@ -109,7 +115,7 @@ async def measure(count: int, rounds: int) -> tuple[float, int]:
         cpu_seconds = (time.process_time() - began) / rounds
         known = sum(scaler.demand(key) is not None for key in keys)
         assert known == count, f"only {known} of {count} loads were answered"
-        watched = Scaler(Loads(counted, time.monotonic), cache, lambda key: None, time.monotonic, utc_in)
+        watched = Scaler(Loads(counted, time.monotonic), held, cache, lambda key: None, time.monotonic, utc_in)
         await asyncio.gather(*map(watched.look, keys))
     return cpu_seconds, most
 

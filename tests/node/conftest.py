@@ -62,7 +62,7 @@ def kubectl(demo: str) -> Kubectl:
 @pytest.fixture(scope="session")
 def references(demo: str) -> dict[str, str]:
     """Image references by name."""
-    return images.ensure(["operator", "server", "vllm-cpu"])
+    return images.ensure(["operator", "server", "gateway", "vllm-cpu"])
 
 
 @pytest.fixture(name="namespace")

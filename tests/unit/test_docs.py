@@ -21,6 +21,8 @@ from berth.api.status import Status
 from berth.cli import generate
 from berth.settings import Settings
 from berth.telemetry.metrics import Metrics
+from berth_gateway.counts import METRICS
+from berth_gateway.settings import Settings as GatewaySettings
 from berth_server.reasons import PHASES, REASONS
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,13 @@ def test_every_metric_is_documented() -> None:
     for family in Metrics().registry.collect():
         if family.name.startswith("berth_"):
             assert f"`{family.name}{'_total' if family.type == 'counter' else ''}`" in reference("metrics.md")
+
+
+def test_every_setting_and_metric_of_the_gateway_is_documented() -> None:
+    for name in GatewaySettings.model_fields:
+        assert f"| `BERTH_GATEWAY_{name.upper()}` |" in reference("gateway.md")
+    for metric in METRICS:
+        assert f"| `{metric.name}` |" in reference("gateway.md")
 
 
 def test_check_names_each_file_that_is_not_current(

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from berth_apis import credentials
-from berth_gateway.table import Age, Claims, Endpoint
+from berth_gateway.claims import Age, Claims
+from berth_gateway.table import Endpoint
 
 Object = dict[str, Any]
 

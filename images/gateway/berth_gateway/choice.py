@@ -26,6 +26,8 @@ FAILURES = 3
 EJECTED_SECONDS = 10.0
 MOST_EJECTED_SECONDS = 60.0
 
+_PRIME = 2**61 - 1
+
 
 def choose(endpoint: Endpoint, affinity: bytes | None, now: float, but: Collection[Pod] = ()) -> Pod | None:
     """The pod for a request, none of `but`; None when there is none.
@@ -59,8 +61,7 @@ def _by_affinity(endpoint: Endpoint, affinity: bytes, now: float, but: Collectio
         return None
     key = int.from_bytes(hashlib.blake2b(affinity, digest_size=7).digest(), "big")
     most = math.ceil(BOUND * (sum([pod.in_flight for pod in pods]) + 1) / len(pods))
-    # Of whole numbers only: that hash is the same in every process.
-    return max((pod for pod in pods if pod.in_flight < most), key=lambda pod: hash((key, pod.seed)))
+    return max((pod for pod in pods if pod.in_flight < most), key=lambda pod: key * pod.seed % _PRIME)
 
 
 def affinity_of(headers: Iterable[tuple[bytes, bytes]], named: Named | None) -> bytes | None:
@@ -109,14 +110,17 @@ def _beginning(value: Any) -> str:
 
 def failed(endpoint: Endpoint, pod: Pod, now: float) -> bool:
     """A pod could not be reached, or gave no answer. Whether it is taken out now: never more than half of all are."""
-    pod.failures += 1
-    if pod.failures < FAILURES or pod.ejected_until > now:
+    # What was under way when it was taken out fails late.
+    if pod.ejected_until > now:
         return False
+    if pod.failures < FAILURES:
+        pod.failures += 1
     out = sum([other.ejected_until > now for other in endpoint.ready])
-    if out + 1 > len(endpoint.ready) // 2:
+    if pod.failures < FAILURES or out + 1 > len(endpoint.ready) // 2:
         return False
-    times = min(pod.failures - FAILURES, 8)
-    pod.ejected_until = now + min(EJECTED_SECONDS * 2**times, MOST_EJECTED_SECONDS)
+    seconds = EJECTED_SECONDS * 2 ** min(pod.failures - FAILURES, 8)
+    pod.ejected_until = now + min(seconds, MOST_EJECTED_SECONDS)
+    pod.failures += 1
     return True
 
 

@@ -12,7 +12,6 @@ from berth_gateway.access import allows
 from berth_gateway.exchange import Exchange
 from berth_gateway.reading import BadRequest, Reader
 from berth_gateway.table import Endpoint
-from berth_gateway.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
     from berth_gateway.relay import Relay
@@ -67,7 +66,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.transport.set_write_buffer_limits(high=65536)
         self._relay.clients.add(self)
         if self._port is not None:
             self.bound = self._relay.owner(self._port)
@@ -176,9 +175,14 @@ class Client(asyncio.Protocol):
             return
         if route.kind == paths.LIST:
             api = route.dialect.NAME
-            reachable = relay.table.reachable()
-            caller = exchange.caller
-            self._list(exchange, [pair for pair in reachable if api in pair[1].apis and allows(caller, pair[1], pair[0])])
+            self._list(
+                exchange,
+                [
+                    (name, found)
+                    for name, found in relay.table.reachable()
+                    if api in found.apis and allows(exchange.caller, found, name)
+                ],
+            )
             return
         if route.kind == paths.NONE:
             raise http.refused(f"The gateway serves no {asked.method} {asked.path[:100]}.", 404)

@@ -203,8 +203,10 @@ _MOST_LOOKS = 4
 # LLMEngine, and AlephAlpha, which tells of an evaluation the prompt only. Of several prompts LLMEngine tells none.
 _NUMBERS = re.compile(
     rb'"num_prompt_tokens"\s*:\s*(?:(?P<p1>\d{1,15})|null)\s*,\s*"num_completion_tokens"\s*:\s*(?P<c1>\d{1,15})\s*[,}]'
-    rb'|"num_tokens_prompt_total"\s*:\s*(?P<p2>\d{1,15})(?:\s*,\s*"num_tokens_generated"\s*:\s*(?P<c2>\d{1,15}))?\s*[,}]'
+    rb'|"num_tokens_prompt_total"\s*:\s*(?P<p2>\d{1,15})\s*'
+    rb'(?:\}|,\s*"num_tokens_generated"\s*:\s*(?P<c2>\d{1,15})\s*[,}])'
 )
+# From the first of two numbers to the second one, and less than from one answer's to the next one's.
 _NUMBERS_BYTES = 80
 
 
@@ -236,10 +238,9 @@ def _usage(data: bytes) -> tuple[int, int] | None:
 
 
 def _numbers(tail: bytes, at: int) -> tuple[int, int] | None:
-    told = list(_NUMBERS.finditer(tail, max(0, at - _NUMBERS_BYTES)))
-    if not told:
+    last = _NUMBERS.search(tail, max(0, at - _NUMBERS_BYTES))
+    if last is None:
         return None
-    last = told[-1]
     prompt, completion = last["p1"] or last["p2"], last["c1"] or last["c2"]
     if prompt is not None:
         return int(prompt), int(completion or 0)

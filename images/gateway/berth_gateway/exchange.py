@@ -1,6 +1,6 @@
 """One request from its head to the last byte of its answer.
 
-    admitted ─▶ dispatched ─▶ [held] ─▶ [connecting] ─▶ asked ─▶ answered ─▶ ended
+admitted ─▶ dispatched ─▶ [held] ─▶ [connecting] ─▶ asked ─▶ answered ─▶ ended
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from berth_apis import engine, http, open_ai
+from berth_apis import engine, http
 from berth_gateway import choice, held_stream, http1, paths, refusing
 from berth_gateway.access import ANYBODY, Caller
 from berth_gateway.holding import Full, takes_comments
@@ -311,8 +311,6 @@ class Exchange:
             self.client.transport.write(held_stream.failed(dialect, failure, self._relay.clock()) + held_stream.END)
             self._end(b"")
             return
-        if failure.status == 421 and dialect is not open_ai:
-            dialect = open_ai
         # Without the headers, which may have a key in them.
         query = paths.query_of(self.asked.query)
         answer = dialect.failure(failure, http.Request(self.asked.method, self.route.rest, query, {}, self.body))

@@ -66,8 +66,11 @@ class TooLarge(BadAnswer):
 
 
 class Head(NamedTuple):
-    """An answer's head. head: for the client, without hop-by-hop headers and the empty line.  length: in bytes, or
-    CHUNKED, or UNTIL_CLOSE.  keep_alive: the pod keeps the connection.  event_stream: the body is one."""
+    """An answer's head.
+
+    head: for the client, without hop-by-hop headers and without the empty line.  length: of the body in bytes, or
+    CHUNKED, or UNTIL_CLOSE.  keep_alive: the pod keeps the connection.  event_stream: the body is one.
+    """
 
     status: int
     head: bytes
@@ -115,7 +118,7 @@ def _read_head(buffer: bytes, start: int, to_head: bool) -> tuple[Head, int] | N
     drop = HOP_BY_HOP | (options - FRAMING)
     if status == 204 or status < 200:
         drop |= FRAMING
-    if minor == b"1" and reason is not None and not options and drop.isdisjoint([name for name, _ in headers]):
+    if minor == b"1" and reason is not None and drop.isdisjoint([name for name, _ in headers]):
         head = buffer[start : end - 2]
     else:
         lines = buffer[start : end - 4].split(b"\r\n")[1:]
@@ -224,6 +227,8 @@ class Chunked:
             if not end:
                 if self._state == _AFTER and line != b"\r":
                     raise BadAnswer("A chunk is longer than its size says.")
+                if ILL.search(line):
+                    raise BadAnswer("A line between the chunks ends in the middle, or has a NUL.")
                 self._line = line
                 return -1
             self._line = b""

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import orjson
 
 import berth_apis
-from berth_apis import open_ai
+from berth_apis import llm_engine, open_ai
 from berth_apis.http import Refused, refused
 from berth_gateway.refusing import ALL
 
@@ -110,11 +110,9 @@ def route(method: str, path: str) -> Route:
             # By its type a handler that gives an answer asks no engine.
             if handler.__annotations__["return"] == "Answer":
                 return Route(dialect, rest, LIST)
-            return Route(dialect, rest, MODEL, _WHERE.get(handler.__name__, BODY))
+            where = QUERY if dialect is llm_engine else PATH if method == "GET" else BODY
+            return Route(dialect, rest, MODEL, where)
     return Route(dialect, rest, NONE)
-
-
-_WHERE = {"_sync": QUERY, "_stream": QUERY, "_tokenizer": PATH}
 
 
 def _open_ai(method: str, path: str) -> Route:
@@ -135,7 +133,7 @@ def query_of(query: str) -> dict[str, str]:
 def model_of(route: Route, query: str, content_type: bytes, body: bytes) -> Named | None:
     """The model that a MODEL call names; None when it names none. Raises Refused.
 
-    content_type: the request's only one.
+    content_type: the first of the request, which is the one that the engine reads.
     """
     if route.where == BODY:
         return _in_body(body)
@@ -161,7 +159,7 @@ def _in_body(body: bytes) -> Named | None:
         raise refused("model must be a string.")
     # Of two keys of the same name parsers take the one or the other. Unless this one is the only one, whoever reads the
     # body after us gets what was read here.
-    if body.count(b'"model"') != 1 or b"\\u006" in body:
+    if body.count(b'"model"') != 1 or (b"\\" in body and b"\\u006" in body):
         body = _dumped(content)
     return Named(model, content.get("stream") is True, content, body)
 

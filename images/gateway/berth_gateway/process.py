@@ -45,11 +45,11 @@ class Gateway:
         self._table = Table()
         access = Access(open=settings.auth == "Open")
         limits = Limits(
-            settings.hold_per_endpoint,
-            settings.hold_in_all,
-            settings.hold_bytes_per_endpoint,
-            settings.hold_bytes_in_all,
-            settings.hold_seconds,
+            per_endpoint=settings.hold_per_endpoint,
+            in_all=settings.hold_in_all,
+            bytes_per_endpoint=settings.hold_bytes_per_endpoint,
+            bytes_in_all=settings.hold_bytes_in_all,
+            seconds=settings.hold_seconds,
         )
         holds, counts = Holds(limits), Counts()
         self._demand = Demand(self._table, holds, time.monotonic, started=int(time.time() * 1000))

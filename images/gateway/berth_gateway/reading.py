@@ -52,7 +52,8 @@ class Asked(NamedTuple):
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
 _OURS = http1.HOP_BY_HOP | http1.FRAMING | {b"host", b"expect"}
 _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
-_TARGET = re.compile(rb"(?:https?://([^/?#]*))?((?:/[^?#]*)?)(\?[^#]*)?", re.IGNORECASE)
+# A path, or a URL whose path may be missing.
+_TARGET = re.compile(rb"(?:https?://([^/?#]+)|(?=/))(/[^?#]*)?(\?[^#]*)?", re.IGNORECASE)
 _FIRST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9]+(?:\.[0-9]+)?")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -170,11 +171,11 @@ def _host(headers: list[tuple[bytes, bytes]], version: str) -> bytes | None:
 
 def _target(url: bytes, host: bytes | None) -> tuple[str, str, str | None]:
     found = _TARGET.fullmatch(url)
-    if found is None or not (found[1] or found[2]):
+    if found is None:
         raise BadRequest(400, "The request's target must be a path, or a URL of http.")
     authority, path, query = found.groups()
     if authority is not None:
-        if not authority or not _HOST.fullmatch(authority) or (host is not None and host.lower() != authority.lower()):
+        if not _HOST.fullmatch(authority) or (host is not None and host.lower() != authority.lower()):
             raise BadRequest(400, "The URL's host and Host differ.")
         host = authority
     text = None if query is None else query[1:].decode()
@@ -218,7 +219,7 @@ class Reader:
     """The requests of one connection, one after the other; pipelined ones wait in its buffer.
 
     asked: set as soon as the head is complete.  complete: the whole body is here.  received_bytes: of this body.
-    The caller reads no more from the connection while another request is waiting.
+    What waits is not bounded here: the caller stops reading from the connection when it is much.
     """
 
     __slots__ = (
@@ -252,7 +253,7 @@ class Reader:
         self._parts: list[bytes | bytearray] = []
 
     def feed(self, data: bytes) -> None:
-        """What came from the client. Raises BadRequest, also later than the head, and then for ever."""
+        """What came from the client. Raises BadRequest, also after the head, and from then on each time."""
         if self._refused is not None:
             raise BadRequest(*self._refused)
         try:
@@ -274,7 +275,7 @@ class Reader:
             self._empty_line = True
             data = data[2:]
         end = data.find(b"\r\n\r\n", self._checked) + 4
-        if not 4 <= end <= MOST_HEAD_BYTES:
+        if end < 4:
             _check(data, self._checked)
             self._buffer = data
             # Of these three the next ones may make another sense.

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     first_endpoint_port: int = Field(20000, ge=1024, le=MOST_PORT)
     """First of the ports on which requests arrive that were sent to an endpoint's own Service while it is at zero."""
     endpoint_ports: int = Field(500, ge=1, le=10000)
-    """How many of these ports there are: as many endpoints can be at zero at the same time."""
+    """How many of these ports there are: so many endpoints can have `spec.scaling.min: 0`."""
     connect_seconds: float = Field(5.0, gt=0.0)
     """Seconds within which a pod takes a connection."""
     first_byte_seconds: float = Field(900.0, gt=0.0)

@@ -7,57 +7,12 @@ one endpoint costs, a lookup nothing that grows. Objects are what the API server
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
-import berth_apis
-
-Object = dict[str, Any]
-
-SERVICE_LABEL = "kubernetes.io/service-name"
-MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
-CONTROLLER = "endpointslice-controller.k8s.io"
-BERTH = "berth.dev"
-PORT_NAME = "http"
-
-UNKNOWN_TARGET = 8.0
-"""Requests in flight that a replica shall have, until the operator has told."""
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-Age = tuple[str, ...]
-
-
-class Claims(Generic[K, V]):
-    """Who has a name that several may claim: the oldest. An age is unique among those who claim one name."""
-
-    def __init__(self) -> None:
-        self._claims: dict[K, list[tuple[Age, V]]] = {}
-
-    def holder(self, name: K) -> V | None:
-        """Who has it."""
-        claims = self._claims.get(name)
-        return claims[0][1] if claims else None
-
-    def add(self, name: K, age: Age, claimant: V) -> None:
-        """One more who wants it."""
-        insort(self._claims.setdefault(name, []), (age, claimant), key=_age)
-
-    def remove(self, name: K, age: Age) -> None:
-        """Who claimed it at this age does not any more."""
-        claims = self._claims[name]
-        del claims[bisect_left(claims, age, key=_age)]
-        if not claims:
-            del self._claims[name]
-
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._claims)
-
-
-def _age(claim: tuple[Age, Any]) -> Age:
-    return claim[0]
+from berth_gateway.claims import Age, Claims
+from berth_gateway.objects import UNKNOWN_TARGET, Object, Slice, describe, names_of, slice_of
 
 
 @dataclass(eq=False, slots=True)
@@ -118,16 +73,6 @@ class Endpoint:
     """That have ended."""
 
 
-class _Slice(NamedTuple):
-    """An EndpointSlice. service: namespace/name.  pods: name and readiness by address."""
-
-    service: str
-    pods: dict[tuple[str, int], tuple[str, bool]]
-    port: int | None
-    owner: str
-    age: Age
-
-
 class Table:
     """The state. on_ready: told of an endpoint that got a ready pod, cannot start, or is not wanted any more."""
 
@@ -135,9 +80,9 @@ class Table:
         self.on_ready = on_ready
         self._endpoints: dict[str, Endpoint] = {}
         self._names: Claims[str, Endpoint] = Claims()
-        self._ports: Claims[int, _Slice] = Claims()
-        self._slices: dict[tuple[str, str], _Slice] = {}
-        self._of_service: dict[str, dict[str, _Slice]] = {}
+        self._ports: Claims[int, Slice] = Claims()
+        self._slices: dict[tuple[str, str], Slice] = {}
+        self._of_service: dict[str, dict[str, Slice]] = {}
         self._in_namespace: dict[str, int] = {}
         self._reachable: list[tuple[str, Endpoint]] | None = None
 
@@ -192,9 +137,9 @@ class Table:
             self._endpoints[endpoint.key] = endpoint
             self._in_namespace[namespace] = self._in_namespace.get(namespace, 0) + 1
             self._reachable = None
-        self._name(endpoint, _names(obj))
+        self._name(endpoint, names_of(obj))
         before = (endpoint.wanted, endpoint.failure)
-        _describe(endpoint, obj)
+        describe(endpoint, obj)
         got_pod = self._refresh(endpoint)
         if got_pod or (before != (endpoint.wanted, endpoint.failure) and (endpoint.failure or not endpoint.wanted)):
             self.on_ready(endpoint)
@@ -240,7 +185,7 @@ class Table:
         """An EndpointSlice is there, or has changed: of the controller, or Berth's own."""
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
         before = self._take_slice(namespace, name)
-        found = _slice(obj)
+        found = slice_of(obj)
         if found is not None:
             self._slices[namespace, name] = found
             self._of_service.setdefault(found.service, {})[name] = found
@@ -255,7 +200,7 @@ class Table:
         if before is not None:
             self._refresh_service(before.service)
 
-    def _take_slice(self, namespace: str, name: str) -> _Slice | None:
+    def _take_slice(self, namespace: str, name: str) -> Slice | None:
         found = self._slices.pop((namespace, name), None)
         if found is not None:
             if found.port is not None:
@@ -273,17 +218,17 @@ class Table:
 
     def _refresh(self, endpoint: Endpoint) -> bool:
         """Pods and port from all slices of the endpoint. Whether a pod has become ready."""
-        found: dict[tuple[str, int], tuple[str, bool]] = {}
+        found: dict[tuple[str, int], tuple[bool, str]] = {}
         own: list[tuple[Age, int]] = []
         for each in self._of_service.get(endpoint.key, {}).values():
-            for address, (name, is_ready) in each.pods.items():
-                found[address] = (name, is_ready or (address in found and found[address][1]))
+            for address, told in each.pods.items():
+                found[address] = max(told, found.get(address, told))
             if each.port is not None and each.owner == endpoint.uid:
                 own.append((each.age, each.port))
         endpoint.port = min(own)[1] if own else None
         pods, got_pod = endpoint.pods, False
         ready: list[Pod] = []
-        for address, (name, is_ready) in found.items():
+        for address, (is_ready, name) in found.items():
             pod = pods.get(address)
             if pod is None or pod.name != name:
                 if pod is not None:
@@ -300,85 +245,6 @@ class Table:
                 del pods[address]
         endpoint.ready = ready
         return got_pod
-
-
-def _names(obj: Object) -> tuple[str, ...]:
-    """As the engine is told them: the served names or the object's, and the repository of a hf:// source."""
-    model = obj["spec"]["model"]
-    names = list(dict.fromkeys(model.get("servedNames") or [obj["metadata"]["name"]]))
-    scheme, _, repository = model["source"].partition("://")
-    if scheme == "hf" and repository not in names:
-        names.append(repository)
-    return tuple(names)
-
-
-_ALL_APIS = [dialect.NAME for dialect in berth_apis.DIALECTS]
-
-
-def _describe(endpoint: Endpoint, obj: Object) -> None:
-    """What spec and status say."""
-    spec, status = obj["spec"], obj.get("status") or {}
-    server, scaling, told = spec.get("server") or {}, spec.get("scaling"), status.get("scaling") or {}
-    wished = ((scaling or {}).get("target") or {}).get("inFlightPerReplica")
-    endpoint.apis = frozenset(server.get("apis") or _ALL_APIS)
-    endpoint.own_keys = bool(server.get("apiKeySecretRef"))
-    endpoint.context_tokens = _count((server.get("args") or {}).get("max-model-len"))
-    endpoint.sleeps = scaling is not None and scaling.get("min", 1) == 0
-    endpoint.target = float(told.get("targetPerReplica") or wished or UNKNOWN_TARGET)
-    endpoint.start_seconds = told.get("startSeconds")
-    endpoint.wanted = (
-        not spec.get("suspend")
-        and not obj["metadata"].get("deletionTimestamp")
-        and (scaling is not None or spec.get("replicas", 1) != 0)
-    )
-    conditions = {each["type"]: each for each in status.get("conditions") or ()}
-    endpoint.waking = _waking(status, conditions)
-    stalled = conditions.get("Stalled") or {}
-    # What was said of another spec is not held against this one.
-    is_current = stalled.get("observedGeneration") in (None, obj["metadata"].get("generation"))
-    endpoint.failure = (
-        str(stalled.get("message") or "Stalled") if stalled.get("status") == "True" and is_current else ""
-    )
-
-
-def _waking(status: Object, conditions: dict[str, Object]) -> str:
-    ready = conditions.get("Ready") or {}
-    text = str(ready.get("message") or "")
-    if ready.get("reason") == "Waking" and text.startswith("waking: "):
-        # How long it takes is reckoned for each who waits.
-        return text.removeprefix("waking: ").partition("; a start takes")[0]
-    return str((status.get("progress") or {}).get("message") or "")
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens as flags take it, where it is no more than a number."""
-    return int(value) if isinstance(value, int | str) and str(value).isdecimal() else None
-
-
-def _slice(obj: Object) -> _Slice | None:
-    metadata, labels = obj["metadata"], obj["metadata"].get("labels") or {}
-    service, manager = labels.get(SERVICE_LABEL), labels.get(MANAGED_BY_LABEL)
-    ports = [each.get("port") for each in obj.get("ports") or () if each.get("name") == PORT_NAME]
-    if not service or not ports or ports[0] is None or manager not in (CONTROLLER, BERTH):
-        return None
-    key, port = f"{metadata['namespace']}/{service}", int(ports[0])
-    age = (metadata.get("creationTimestamp") or "", metadata["namespace"], metadata["name"])
-    if manager == BERTH:
-        owners = metadata.get("ownerReferences") or ()
-        owner = next((each["uid"] for each in owners if each["kind"] == "ModelEndpoint"), "")
-        return _Slice(key, {}, port, owner, age)
-    return _Slice(key, _pods(obj, port), None, "", age)
-
-
-def _pods(obj: Object, port: int) -> dict[tuple[str, int], tuple[str, bool]]:
-    """Of the controller's slice. Its addresses of one endpoint are fungible: the first is used."""
-    found = {}
-    for each in obj.get("endpoints") or ():
-        conditions = each.get("conditions") or {}
-        if each.get("addresses") and not conditions.get("terminating"):
-            name = (each.get("targetRef") or {}).get("name") or ""
-            found[each["addresses"][0], port] = (name, conditions.get("ready") is not False)
-    return found
 
 
 def _seed(name: str) -> int:

@@ -57,7 +57,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self.transport.set_write_buffer_limits(high=65536)
 
     def ask(self, exchange: Exchange, request: bytes) -> None:
         """Send a request; its answer goes to `exchange`."""

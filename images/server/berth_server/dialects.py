@@ -15,10 +15,9 @@ from types import ModuleType
 from urllib.parse import parse_qsl
 
 import berth_apis
-from berth_apis import open_ai
+from berth_apis import credentials, open_ai
 from berth_apis.engine import Relay, decoded, failure_of
 from berth_apis.http import EVENT_STREAM, Answer, Call, Failure, Refused, Reply, Request, Serving, Streaming
-from berth_server import keys
 from berth_server.closing import Application, Message, Receive, Send
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -60,7 +59,11 @@ class Dialects:
         exchange = _Exchange(self._app, scope, receive, send, dialect)
         if dialect is not open_ai:
             return await exchange.serve(path, partial(self._known, exchange))
-        if open_ai.NAME in self._enabled or path in OPERATIONAL or keys.presents(scope["headers"], self._launcher_key):
+        if (
+            open_ai.NAME in self._enabled
+            or path in OPERATIONAL
+            or credentials.presents(scope["headers"], self._launcher_key)
+        ):
             return await self._app(scope, receive, send)
         return await exchange.refuse(
             Failure(404, f"{path[:100]} is not served: this endpoint's APIs are {self._names()}.")

@@ -6,18 +6,15 @@ compared as SHA-256 digests; none is ever in a log, an answer or an error.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
-import hmac
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import berth_apis
 from berth_apis import http
+from berth_apis.credentials import digest, matches, presented
 from berth_server.closing import Application, Message, Receive, Send
 from berth_server.protocol import Failure
 
@@ -28,14 +25,8 @@ LAUNCHER_VARIABLE = "BERTH_LAUNCHER_KEY"
 
 OPEN_PATHS = ("/health",)
 LOOK_SECONDS = 1.0
-# No client sends more, and each costs a comparison with every key.
-_MOST_PRESENTED = 8
 # Of a request that is refused: of a larger body the beginning, which no API can read.
 _MOST_BODY_BYTES = 1024 * 1024
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
 
 
 def read(directory: str) -> frozenset[bytes]:
@@ -54,7 +45,7 @@ def _read(directory: str) -> frozenset[bytes]:
     found: set[bytes] = set()
     for name in os.listdir(current):
         with open(os.path.join(current, name), "rb") as file:
-            found.update(_digest(line.strip()) for line in file.read().splitlines() if line.strip())
+            found.update(digest(line.strip()) for line in file.read().splitlines() if line.strip())
     return frozenset(found)
 
 
@@ -68,38 +59,6 @@ def check(env: Mapping[str, str]) -> None:
         why = f"cannot be read by uid {os.getuid()}: {error.strerror}"
     if why:
         raise Failure("KeysMissing", f"The Secret of spec.server.apiKeySecretRef {why}.")
-
-
-def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """What may be a key in a request: x-api-key, the user name of Basic, the token of Bearer. Never raises."""
-    found = []
-    for name, value in headers:
-        if name.lower() == b"x-api-key":
-            found.append(value.strip())
-        elif name.lower() == b"authorization":
-            scheme, _, rest = value.strip().partition(b" ")
-            if scheme.lower() == b"bearer":
-                found.append(rest.strip())
-            elif scheme.lower() == b"basic":
-                with contextlib.suppress(ValueError):
-                    pair = base64.b64decode(rest.strip(), validate=True)
-                    # A user name ends at the first colon; a key that has one works with an empty password.
-                    found += [pair.partition(b":")[0], pair.removesuffix(b":")]
-    return [key for key in found[:_MOST_PRESENTED] if key]
-
-
-def matches(offered: Iterable[bytes], digests: Iterable[bytes]) -> bool:
-    """Whether one of `offered` is a key. Compares each with every key: the time tells nothing of them."""
-    found = False
-    for digest in [_digest(key) for key in offered]:
-        for known in digests:
-            found |= hmac.compare_digest(digest, known)
-    return found
-
-
-def presents(headers: Iterable[tuple[bytes, bytes]], key: str) -> bool:
-    """Whether a request comes with this key."""
-    return bool(key) and matches(presented(headers), {_digest(key.encode())})
 
 
 class Keys:
@@ -119,7 +78,7 @@ class Keys:
     ) -> None:
         self._app = app
         self._directory = directory
-        self._own = {_digest(own.encode())} if own else set()
+        self._own = {digest(own.encode())} if own else set()
         self._apis = apis
         self._now = now
         self._looked_at = float("-inf")

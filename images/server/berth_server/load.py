@@ -12,8 +12,11 @@ _SERIES = re.compile(r"^vllm:(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
-def load(metrics: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+def load(metrics: str, limits: Mapping[str, Any], own: int = 0) -> dict[str, Any]:
     """The body of /load: sums over the engines of one server, null for what is not known.
+
+    own: completions that were asked for by the launcher itself. They are not among the requests: an endpoint that
+    nobody else asks for anything is idle.
 
     metrics: vLLM's Prometheus text, empty for no answer.  limits: what the plugin says of the engine's configuration,
     max_num_seqs of one engine among it.  deferred: requests that wait for something else than room (an adapter,
@@ -30,7 +33,7 @@ def load(metrics: str, limits: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "cache_config_info":
             size = dict(_LABEL.findall(text)).get("kv_cache_size_tokens", "")
             cache_tokens += int(size) if size.isdigit() else 0  # or None, as a text
-    sequences = limits.get("max_num_seqs")
+    sequences, finished = limits.get("max_num_seqs"), found.get("request_generation_tokens_count")
     return {
         "v": protocol.VERSION,
         "running": found.get("num_requests_running"),
@@ -38,7 +41,7 @@ def load(metrics: str, limits: Mapping[str, Any]) -> dict[str, Any]:
         "deferred": found.get("deferred", 0.0),
         "max_num_seqs": sequences * engines if sequences and engines else None,
         "kv_cache_tokens": cache_tokens or None,
-        "requests": found.get("request_generation_tokens_count"),
+        "requests": None if finished is None else max(0.0, finished - own),
         "tokens": _sum(found, "request_prompt_tokens_sum", "request_generation_tokens_sum"),
     }
 

@@ -5,8 +5,8 @@ Probes, GET on port 8001: /livez and /readyz answer 200 or 503 with a line of te
 "engine": {"version"}, "message"}`; bytes and rate of the download, null when unknown; revision: the weights' commit;
 seconds since the launcher started;
 /load answers 200 with `{"v", "running", "waiting", "deferred", "max_num_seqs", "kv_cache_tokens", "requests",
-"tokens"}`: requests now, limits of the engines, requests finished since the start and their tokens, prompt and
-completion together; null when unknown.
+"tokens"}`: requests now, limits of the engines, requests finished since the start, without the launcher's own, and
+their tokens, prompt and completion together; null when unknown.
 Termination message, the file /dev/termination-log: one line `{"v", "reason", "message", "suggestion"}`.
 Drain, a unix socket that only the container's user may open: `drain` + newline in, blocks, one line of
 `{"v", "drained": true, "seconds", "why"}` out.

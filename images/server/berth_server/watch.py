@@ -38,6 +38,7 @@ class Watch:
         self._load = load.load("", {})
         self._load_at = float("-inf")
         self._loading = asyncio.Lock()
+        self._own_completions = 0
 
     async def ask(self, question: Callable[[], T]) -> T:
         """Asks through `client`: one connection, one question at a time."""
@@ -72,6 +73,7 @@ class Watch:
             message = f"vLLM started but answers a completion of one token with {code}: {refusal}"
             raise Failure("ProofFailed", self._with_cause(message))
         self._limits = info
+        self._own_completions += 1
         self._status.answered(healthy=True)
         self._status.update(proven=True, engine_version=info["vllm"])
         self._status.phase(protocol.SERVING)
@@ -83,7 +85,7 @@ class Watch:
                 metrics = ""
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     metrics = await self.ask(self.client.metrics)
-                self._load, self._load_at = load.load(metrics, self._limits), time.monotonic()
+                self._load, self._load_at = load.load(metrics, self._limits, self._own_completions), time.monotonic()
             return self._load
 
     async def motion(self) -> None:
@@ -108,5 +110,6 @@ class Watch:
         client = Client(self._planned, self.client.local_ports)
         with contextlib.suppress(TimeoutError):
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
-                await asyncio.to_thread(client.one_token, PROOF_SECONDS)
+                code, _ = await asyncio.to_thread(client.one_token, PROOF_SECONDS)
+                self._own_completions += code == 200
             self._status.update(motion=motion.answered(self._status.snapshot.motion, time.monotonic()))

@@ -19,7 +19,7 @@ class Type(StrEnum):
 TYPE_MEANING = {
     Type.READY: "The current spec is accepted, is the one serving, and a pod has proven it with a token. Derived.",
     Type.ACCEPTED: "The spec can be carried out. False: nothing was changed, pods of the last valid spec keep serving.",
-    Type.AVAILABLE: "At least one pod serves requests.",
+    Type.AVAILABLE: "Requests are answered: at least one pod serves, or the gateway holds them and wakes one.",
     Type.PROGRESSING: "Pods are being brought to the current spec.",
     Type.SCALING_ACTIVE: "With `spec.scaling`, or an autoscaler of somebody else: replicas follow the load. It never "
     "decides on Ready.",
@@ -32,6 +32,8 @@ class Reason(StrEnum):
     """Reasons of conditions and problems."""
 
     SERVING = "Serving"
+    ASLEEP = "Asleep"
+    WAKING = "Waking"
     SUSPENDED = "Suspended"
     STARTING = "Starting"
     ROLLING_OUT = "RollingOut"
@@ -45,6 +47,8 @@ class Reason(StrEnum):
     AUTOSCALER_ACTIVE = "AutoscalerActive"
     AUTOSCALER_FAILED = "AutoscalerFailed"
     KEDA_MISSING = "KEDAMissing"
+    GATEWAY_MISSING = "GatewayMissing"
+    GATEWAY_NOT_READY = "GatewayNotReady"
     ACCEPTED = "Accepted"
     INVALID_SPEC = "InvalidSpec"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
@@ -72,6 +76,16 @@ class Explanation(NamedTuple):
 
 REASON_EXPLANATION: dict[Reason, Explanation] = {
     Reason.SERVING: Explanation("A pod answers requests.", "Nothing."),
+    Reason.ASLEEP: Explanation(
+        "`spec.scaling.min` is 0 and nobody has asked for anything for `idleSeconds`: no pods. The gateway holds a "
+        "request, which wakes the endpoint and is answered.",
+        "Nothing. To keep a pod, set `spec.scaling.min` to 1.",
+    ),
+    Reason.WAKING: Explanation(
+        "A request has woken the endpoint: the gateway holds what comes until a pod is ready; the message names its "
+        "phase and how long a start takes.",
+        "Wait.",
+    ),
     Reason.SUSPENDED: Explanation(
         "`spec.suspend` is true or `spec.replicas` is 0: no pods, on purpose.", "Undo it to serve."
     ),
@@ -114,6 +128,16 @@ REASON_EXPLANATION: dict[Reason, Explanation] = {
     Reason.KEDA_MISSING: Explanation(
         "`spec.scaling.actuator` is KEDA, and this cluster has no ScaledObjects: the number stays as it is.",
         "Install KEDA, which is noticed within two minutes, or use the actuator Builtin.",
+    ),
+    Reason.GATEWAY_MISSING: Explanation(
+        "`spec.scaling.min` is 0, and no gateway is installed that could hold requests. Nothing is changed: what "
+        "serves stays, and what is asleep sleeps on.",
+        "Install the chart with `gateway.enabled: true`, or set `spec.scaling.min` to 1 or more.",
+    ),
+    Reason.GATEWAY_NOT_READY: Explanation(
+        "No pod of the gateway is ready, or one does not tell the operator what it holds. An endpoint that serves "
+        "keeps its last pod; one that is asleep cannot be woken.",
+        "Look at the gateway's pods, and let the operator's pods reach their port `admin`.",
     ),
     Reason.ACCEPTED: Explanation("The spec can be carried out.", "Nothing."),
     Reason.INVALID_SPEC: Explanation(

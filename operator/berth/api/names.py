@@ -22,6 +22,13 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """Annotation of a pod: of several the ReplicaSet controller removes the one with the lowest first."""
 LEASE = "berth"
 
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""Of an EndpointSlice: whose it is. The controller copies the Service's own labels as well."""
+SLICE_MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
+SLICE_CONTROLLER = "endpointslice-controller.k8s.io"
+ADMIN_PORT_NAME = "admin"
+"""Port of the gateway's Service at which gateways tell what they hold."""
+
 SERVER_CONTAINER = "server"
 PAYLOAD_CONTAINER = "berth-payload"
 
@@ -54,6 +61,11 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+def gateway_slice(name: str) -> str:
+    """Name of the EndpointSlice that leads from the Service of endpoint `name` to the gateway."""
+    return f"{name}-gateway"
 
 
 def selector(name: str) -> dict[str, str]:

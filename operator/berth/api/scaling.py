@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from berth.api.fields import Fields, rules
 
+IDLE_SECONDS = 1800
+
 
 class Actuator(StrEnum):
     """Who sets the number of replicas."""
@@ -37,13 +39,21 @@ class Scaling(Fields):
                 "has(self.metric) == (has(self.actuator) && self.actuator == 'HPA')",
                 "spec.scaling.metric belongs to spec.scaling.actuator HPA: give both, or neither",
             ),
+            (
+                "!has(self.idleSeconds) || (has(self.min) && self.min == 0)",
+                "spec.scaling.idleSeconds is how long an endpoint is idle before it sleeps: set spec.scaling.min to 0, "
+                "or remove it",
+            ),
         )
     )
 
-    min: int = Field(1, ge=1, le=1000)
-    """At least so many replicas. Default: 1."""
+    min: int = Field(1, ge=0, le=1000)
+    """At least so many replicas. 0: it sleeps while nobody asks for anything, and a request wakes it; that takes the
+    gateway. Default: 1."""
     max: int = Field(ge=1, le=1000)
     """At most so many replicas."""
+    idle_seconds: int | None = Field(None, ge=10, le=2592000)
+    """With `min: 0`: so long after the last request it sleeps. Default: 1800."""
     target: ScalingTarget = Field(default_factory=ScalingTarget)
     """What a replica shall have to do."""
     actuator: Actuator = Actuator.BUILTIN
@@ -54,6 +64,18 @@ class Scaling(Fields):
         | None
     ) = None
     """With HPA: an autoscaling/v2 MetricSpec."""
+
+    @property
+    def awake_seconds(self) -> float | None:
+        """Seconds without a request after which it sleeps; None: it never does."""
+        if self.min > 0:
+            return None
+        return float(IDLE_SECONDS if self.idle_seconds is None else self.idle_seconds)
+
+    @property
+    def awake_min(self) -> int:
+        """At least so many replicas while it is awake: all that an autoscaler of another kind may know."""
+        return max(1, self.min)
 
 
 class ScalingStatus(Fields):
@@ -71,3 +93,8 @@ class ScalingStatus(Fields):
     """What keeps `desired` from what the demand asks for."""
     lower_after: str | None = None
     """When fewer replicas can be decided on at the soonest, if the demand stays as it is."""
+    start_seconds: float | None = None
+    """From when a pod was created until it was ready, the shortest that was seen with this model and image."""
+    proven: str | None = None
+    """With `min: 0`: which of its specs a pod has proven last; it sleeps only with the present one. A hash of the
+    fields that shape a pod."""

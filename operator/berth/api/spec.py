@@ -342,6 +342,19 @@ class Spec(Fields):
     """True: no pods; everything else is kept. Default: false."""
 
 
+class Backend(BaseModel):
+    """Where the Service leads while no pod serves: the gateway's port that is this endpoint's, at these addresses.
+
+    No address while pods serve: the port stays the endpoint's, for connections that are still open.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    port: int
+    addresses: tuple[str, ...] = ()
+    family: Literal["IPv4", "IPv6"] = "IPv4"
+
+
 class Endpoint(BaseModel):
     """A parsed ModelEndpoint: identity and spec. Everything after parsing takes this."""
 
@@ -358,6 +371,8 @@ class Endpoint(BaseModel):
     """Whose autoscaler there is to be."""
     replicas_left: bool = False
     """The number of replicas is somebody else's: nothing of it is written."""
+    gateway: Backend | None = None
+    """With `spec.scaling.min: 0`."""
 
     @property
     def served_names(self) -> list[str]:

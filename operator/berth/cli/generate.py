@@ -14,6 +14,7 @@ import yaml
 
 from berth.api.crd import crd
 from berth.cli.apis_page import apis_page
+from berth.cli.gateway_page import gateway_page
 from berth.cli.reference import pages, with_reasons
 
 IMAGES = Path(__file__).parents[3] / "images"
@@ -30,15 +31,19 @@ def files() -> dict[Path, str]:
     }
     readme = Path("README.md")
     found[readme] = with_reasons(readme.read_text())
+    # What lies beside the operator it does without, so only this command knows where that is.
+    sys.path[:0] = [str(IMAGES / "apis"), str(IMAGES / "gateway")]
     found[Path("docs/apis.md")] = apis_page(_dialects())
+    gateway = importlib.import_module("berth_gateway.settings").Settings
+    metrics = importlib.import_module("berth_gateway.counts").METRICS
+    found[Path("docs/reference/gateway.md")] = gateway_page(gateway, metrics)
     # The payload and the operator do not import each other; the catalogue is a file that stands alone.
     launcher = runpy.run_path(str(REASONS))
     return found | {Path("docs/reference") / name: text for name, text in pages(launcher).items()}
 
 
 def _dialects() -> list[ModuleType]:
-    """The APIs besides OpenAI's. The operator does without them, so only this command knows where they lie."""
-    sys.path.insert(0, str(IMAGES / "apis"))
+    """The APIs besides OpenAI's."""
     found = importlib.import_module("berth_apis").DIALECTS
     return [dialect for dialect in found if dialect.NAME != "OpenAI"]
 

@@ -1,11 +1,12 @@
 """The reference pages under docs/reference, written from the code that they describe."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic_settings import BaseSettings
 
 from berth.api import names
 from berth.api.conditions import REASON_EXPLANATION, TYPE_MEANING, Explanation
@@ -190,7 +191,7 @@ def _reasons(explained: Mapping[Any, Explanation]) -> Iterator[tuple[str, str, s
 
 
 # Settings that follow from where the chart is installed.
-COMPUTED = frozenset({"url"})
+COMPUTED = frozenset({"url", "gateway_service", "gateway_first_port", "gateway_ports"})
 
 
 def value_path(field: str) -> str:
@@ -203,17 +204,21 @@ def value_path(field: str) -> str:
 
 def _settings() -> Iterator[str]:
     yield "Settings of the operator: values of the chart, which sets the environment variable beside it."
-    schema = Settings.model_json_schema()["properties"]
-    yield table(
+    yield settings_table(Settings, value_path)
+
+
+def settings_table(settings: type[BaseSettings], value_path: Callable[[str], str]) -> str:
+    """All fields of a program's settings. value_path: where the chart's values have a field, "" where they do not."""
+    return table(
         ["Value", "Variable", "Default", "Meaning"],
         (
             [
                 f"`{path}`" if (path := value_path(name)) else "set by the chart",
-                f"`BERTH_{name.upper()}`",
-                _default(Settings.model_fields[name].default),
+                f"`{settings.model_config['env_prefix']}{name.upper()}`",
+                _default(settings.model_fields[name].default),
                 _meaning(field),
             ]
-            for name, field in schema.items()
+            for name, field in settings.model_json_schema()["properties"].items()
         ),
     )
 
@@ -221,6 +226,7 @@ def _settings() -> Iterator[str]:
 def _meaning(field: Schema) -> str:
     limits = f" {field['minimum']:g} to {field['maximum']:g}." if "maximum" in field else ""
     limits = limits or (f" At least {field['minimum']:g}." if "minimum" in field else "")
+    limits = limits or (f" More than {field['exclusiveMinimum']:g}." if "exclusiveMinimum" in field else "")
     choice = f" One of {', '.join(field['enum'])}." if "enum" in field else ""
     return str(field["description"]) + limits + choice
 

@@ -20,7 +20,8 @@ def left(ep: Endpoint, child: Mapping[str, Any] | None, live: int, told: Scaled 
     what = f"{_KINDS[actuator]} {ep.namespace}/{ep.name}"
     status = {"desired": live, "explanation": f"{what} sets the number of replicas"}
     if told is not None and told.status is not None:
-        status |= {name: told.status[name] for name in ("demand", "targetPerReplica") if name in told.status}
+        shown = ("demand", "targetPerReplica", "startSeconds") if actuator == Actuator.KEDA else ("startSeconds",)
+        status |= {name: told.status[name] for name in shown if name in told.status}
     found = {item["type"]: item for item in ((child or {}).get("status") or {}).get("conditions") or []}
     active: tuple[bool, Reason, str] = (True, Reason.AUTOSCALER_ACTIVE, f"{what} follows its metric")
     for kind in _NEEDED[actuator]:
@@ -32,6 +33,6 @@ def left(ep: Endpoint, child: Mapping[str, Any] | None, live: int, told: Scaled 
             text = f"{what}: {item.get('reason', kind)}: {item.get('message', '')}"
             active = (False, Reason.AUTOSCALER_FAILED, text)
             break
-    if told is not None and not told.active[0]:
+    if told is not None and not told.active[0] and actuator == Actuator.KEDA:
         active = told.active  # the metric is Berth's own: this is nearer to the cause
     return Scaled(live, (), status, active)

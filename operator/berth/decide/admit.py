@@ -1,7 +1,7 @@
 """Admission: what the schema cannot check, and what is without effect."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from berth.api import names
@@ -44,6 +44,19 @@ def refusals(ep: Endpoint) -> list[Refusal]:
     texts = (*_args(ep.spec.server.args), *_keys(ep), *_quantities(ep), *_rollout(ep), *_annotations(ep))
     found = [Refusal(Reason.INVALID_SPEC, text) for text in texts]
     return found + [Refusal(Reason.INVALID_POD_TEMPLATE, text) for text in _pod_template(ep.spec.pod_template)]
+
+
+def no_gateway(ep: Endpoint, service: str, live: Mapping[Any, Any]) -> Iterator[Refusal]:
+    """What may sleep needs somebody to wake it. service: the gateway's.  live: children, by kind and name."""
+    if service or ep.spec.suspend or ep.spec.scaling is None or ep.spec.scaling.min > 0:
+        return
+    deployment = live.get(("Deployment", ep.name))
+    asleep = deployment is not None and deployment["spec"].get("replicas", 1) == 0
+    text = (
+        "spec.scaling.min is 0, and there is no gateway that could hold requests while the endpoint wakes: install the "
+        "chart with gateway.enabled, or set spec.scaling.min to 1 or more"
+    )
+    yield Refusal(Reason.GATEWAY_MISSING, f"{text}. It is asleep, and stays so until then" if asleep else text)
 
 
 def _args(args: dict[str, Any]) -> Iterator[str]:

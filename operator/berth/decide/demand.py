@@ -36,6 +36,9 @@ class Limit(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     ROLLOUT = "Rollout"
     METRICS_MISSING = "MetricsMissing"
+    NOT_PROVEN = "NotProven"
+    GATEWAY_NOT_READY = "GatewayNotReady"
+    GATEWAY_PORTS = "GatewayPorts"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Signals:
     served: a request ended since the look before, of which `in_flight` may have seen nothing.
     replicas: asked for now.  ready: of them proven.  rolling: a rollout is under way.  cold_start_seconds: from pod
     created to ready.  room: replicas that there can be, because of `room_limit`; None: no limit known.  full: more are
-    not asked for, as nothing has made more room for long.
+    not asked for, as nothing has made more room for long.  awake: why the last replica stays however idle it is;
+    NOT_PROVEN also asks for one where there is none.
     """
 
     now: float
@@ -71,6 +75,7 @@ class Signals:
     room_limit: Limit = Limit.QUOTA
     full: bool = True
     served: bool = False
+    awake: Limit | None = None
 
 
 @dataclass(frozen=True)

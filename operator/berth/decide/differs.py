@@ -10,7 +10,7 @@ _QUANTITIES = frozenset({"sizeLimit", "divisor"})
 # Absent is true for these: the API server keeps a false, so one that is gone was taken out by somebody.
 _NOT_FALSE_BY_DEFAULT = frozenset({"automountServiceAccountToken", "enableServiceLinks", "allowPrivilegeEscalation"})
 # By path, where an object outside the pod template has the name of a list in it, or a list of its own.
-_KEYS = {"spec.ports": ("port", "protocol"), "metadata.ownerReferences": ("uid",)}
+_KEYS = {"spec.ports": ("port", "protocol"), "ports": ("name",), "metadata.ownerReferences": ("uid",)}
 
 
 def differs(wanted: Any, live: Any, field: str = "") -> str | None:

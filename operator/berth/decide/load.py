@@ -21,6 +21,8 @@ MOST_START_SECONDS = 3600.0
 """A pod that has been ready for the first time later than this after it was created was ready before."""
 ENOUGH_REQUESTS = 20
 """So many finished requests tell how long requests are."""
+FULL_SECONDS = 600.0
+"""Longer than a node takes to come: without room for so long, no more replicas are asked for."""
 UNKNOWN_SEQUENCES = 8
 """Until the engine has told, a replica is taken to run so many requests at once."""
 
@@ -109,3 +111,18 @@ def room(ep: Endpoint, pods: Iterable[Object], deployment: Object) -> Room | Non
     # Extended resources have a domain; the scheduler names what there is too little of.
     short = any(f"Insufficient {name}" in message for message in waiting for name in wanted if "/" in name)
     return Room(status.get("replicas", 0) - len(waiting), Limit.ACCELERATORS if short else Limit.UNSCHEDULABLE)
+
+
+def is_full(found: Room | None, seconds: float) -> bool:
+    """Whether to ask for more is idle. A cluster may make room for pods by itself, with another node.
+
+    seconds: for how long there has been no room.
+    """
+    return found is not None and (found.limit in (Limit.QUOTA, Limit.PODS_NOT_CREATED) or seconds > FULL_SECONDS)
+
+
+def is_rolling(deployment: Object) -> bool:
+    """Whether there are, or soon will be, pods of two specs."""
+    status = deployment.get("status") or {}
+    unseen = status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0)
+    return bool(unseen or status.get("replicas", 0) > status.get("updatedReplicas", 0))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from berth.api.conditions import Reason
+from berth.api.names import Key
 
 Object = dict[str, Any]
 
@@ -55,6 +56,7 @@ class Observed:
     pods: pods of the endpoint, trimmed.  progress: answer of each unready pod's launcher by pod name, when it gave one.
     nodes, bound_pods: read only when a pod is unschedulable, else None.  mount_events: by pod name, the last message
     of a failed mount.  conflicts: children that Berth has stopped writing.  scaled: how many replicas were decided on.
+    holders: of served names that another endpoint has at the gateway, which one.
     """
 
     endpoint: Object
@@ -66,3 +68,4 @@ class Observed:
     mount_events: Mapping[str, str] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
     scaled: Scaled | None = None
+    holders: Mapping[str, Key] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Any
 from berth.api import names
 from berth.api.conditions import Reason
 from berth.api.spec import Endpoint
-from berth.decide.admit import Refusal, refusals
+from berth.decide.admit import Refusal, no_gateway, refusals
 from berth.decide.differs import differs
 from berth.decide.observed import Observed, child_id
 from berth.decide.rollout import nothing_to_protect, yielding
@@ -25,7 +25,7 @@ class Plan:
 
 def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
     """What this pass writes. A refused spec changes nothing: children of the last valid one keep running."""
-    if found := refusals(ep):
+    if found := [*refusals(ep), *no_gateway(ep, platform.gateway_service, seen.children)]:
         return Plan(refusal=Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5])))
     wanted = children(ep, platform)
     deployment = next(manifest for manifest in wanted if manifest["kind"] == "Deployment")

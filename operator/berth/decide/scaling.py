@@ -44,9 +44,11 @@ def decide(state: State, bounds: Bounds, signals: Signals) -> tuple[State, Decis
     floor = max(_most(state, bounds), _step(state.asked[0][1]))
     if _held(state, signals):
         floor = current
-    if bounds.min == 0 and not _idle(state, bounds, now):
+    if bounds.min == 0 and (signals.awake is not None or not _idle(state, bounds, now)):
         floor = max(floor, 1)
     wanted = max(least, min(current, floor))
+    if signals.awake == Limit.NOT_PROVEN:
+        wanted = max(wanted, 1)
     cap = bounds.max if signals.room is None or not signals.full else min(bounds.max, max(signals.room, current))
     replicas = max(bounds.min, min(wanted, cap))
     if not missing and (replicas != current or _moved(state.shown, demand, bounds.target)):
@@ -61,6 +63,11 @@ _ROOM = {
     Limit.PODS_NOT_CREATED: "Kubernetes creates no pods above",
     Limit.ACCELERATORS: "the free accelerators are enough for",
     Limit.UNSCHEDULABLE: "the scheduler finds nodes for",
+}
+
+_AWAKE = {
+    Limit.NOT_PROVEN: "until a pod has proven this spec",
+    Limit.GATEWAY_NOT_READY: "as not every pod of the gateway tells what it holds",
 }
 
 
@@ -94,6 +101,8 @@ def _moved(shown: float | None, demand: float, target: float) -> bool:
 def _change_after(state: State, bounds: Bounds, signals: Signals, demand: float, replicas: int) -> float | None:
     if signals.in_flight is None or not signals.complete or signals.rolling:
         return None
+    if replicas == 1 and signals.awake is not None:
+        return None
     lowest = max(count(demand, bounds.target), bounds.min, 0 if bounds.idle_seconds is not None else 1)
     if lowest >= replicas:
         return None
@@ -110,6 +119,8 @@ def _change_after(state: State, bounds: Bounds, signals: Signals, demand: float,
 def _explain(state: State, bounds: Bounds, signals: Signals, replicas: int) -> tuple[Limit | None, str]:
     """From the demand as shown, so that neither changes with every look."""
     if signals.in_flight is None or state.shown is None:
+        if not signals.ready and signals.awake is not None:
+            return signals.awake, f"kept at {replicas} {_AWAKE[signals.awake]}"
         return Limit.METRICS_MISSING, f"kept at {replicas}: no pod answered how many requests it has"
     wanted = count(state.shown, bounds.target)
     what = "request" if state.shown == 1 else "requests"
@@ -144,6 +155,8 @@ def _explain_more(load: str, state: State, bounds: Bounds, signals: Signals, rep
         return None, f"kept at {replicas}: what was needed in the last {span} is not known yet; {load}"
     if _most(state, bounds) >= replicas:
         return None, f"kept at {replicas}, which were needed within the last {span}; {load}"
+    if replicas == 1 and signals.awake is not None:
+        return signals.awake, f"kept at 1 {_AWAKE[signals.awake]}; {load}"
     if replicas == 1 and bounds.idle_seconds is not None:
         return None, f"kept at 1 until {_span(bounds.idle_seconds)} have passed without a request; {load}"
     return None, f"{replicas} on the way down in steps; {load}"

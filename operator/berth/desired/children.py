@@ -12,12 +12,13 @@ from berth.api import names
 from berth.api.spec import Endpoint
 from berth.desired.deployment import deployment
 from berth.desired.disruption_budget import disruption_budget
+from berth.desired.gateway_slice import gateway_slice
 from berth.desired.horizontal_pod_autoscaler import horizontal_pod_autoscaler
 from berth.desired.platform import Platform
 from berth.desired.scaled_object import scaled_object
 from berth.desired.service import service
 
-BUILDERS = (deployment, service, disruption_budget, scaled_object, horizontal_pod_autoscaler)
+BUILDERS = (deployment, service, disruption_budget, scaled_object, horizontal_pod_autoscaler, gateway_slice)
 
 
 def children(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:

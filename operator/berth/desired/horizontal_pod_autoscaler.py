@@ -19,7 +19,7 @@ def horizontal_pod_autoscaler(ep: Endpoint, platform: Platform) -> dict[str, Any
         "metadata": metadata(ep),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": ep.name},
-            "minReplicas": scaling.min,
+            "minReplicas": scaling.awake_min,
             "maxReplicas": scaling.max,
             "metrics": [scaling.metric],
         },

@@ -11,7 +11,8 @@ class Platform:
     cluster_domain: DNS domain of the cluster.  accelerators: resource names whose count sets tensor-parallel-size.
     run_as_user: uid of the pods, also their fsGroup; None leaves both to the cluster (OpenShift).
     image_pull_secrets: names of Secrets in the endpoint's namespace.  pod_env: variables of every server container.
-    url: where the operator's own HTTP port is.
+    url: where the operator's own HTTP port is.  gateway_service: namespace/name of the gateway's Service, "" without
+    one.
     """
 
     server_image: str
@@ -22,3 +23,4 @@ class Platform:
     image_pull_secrets: tuple[str, ...] = ()
     pod_env: tuple[tuple[str, str], ...] = ()
     url: str = "http://berth.berth-system.svc:8080"
+    gateway_service: str = ""

@@ -22,7 +22,7 @@ def scaled_object(ep: Endpoint, platform: Platform) -> dict[str, Any] | None:
         "metadata": metadata(ep),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": ep.name},
-            "minReplicaCount": scaling.min,
+            "minReplicaCount": scaling.awake_min,
             "maxReplicaCount": scaling.max,
             "triggers": [
                 {

@@ -1,12 +1,15 @@
 """What the watches and lists have shown, by kind, namespace and name. Nothing older ever replaces something newer."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from berth.api import names
 from berth.api.names import DELETION_COST, Key
-from berth.kube.resources import AUTOSCALERS, DEPLOYMENTS, ENDPOINTS, PODS, SCALED_OBJECTS, Resource
+from berth.decide.backends import is_controllers, takes_requests
+from berth.decide.claims import claimed
+from berth.kube.claims import Claims
+from berth.kube.resources import AUTOSCALERS, DEPLOYMENTS, ENDPOINTS, PODS, SCALED_OBJECTS, SLICES, Resource
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -21,10 +24,28 @@ def endpoint_key(obj: Object) -> Key | None:
     return Key(meta["namespace"], name) if name else None
 
 
-class Cache:
-    """Objects as last seen. `put` and `drop` say whether that was news for a reconciler."""
+def service_key(obj: Object) -> Key | None:
+    """The Service that an EndpointSlice belongs to."""
+    meta = obj["metadata"]
+    name = (meta.get("labels") or {}).get(names.SERVICE_LABEL)
+    return Key(meta["namespace"], name) if name else None
 
-    def __init__(self) -> None:
+
+class Cache:
+    """Objects as last seen. `put` and `drop` say whether that was news for a reconciler.
+
+    key_of: what an object belongs to.  on_holder: told each endpoint that another one has taken a name from, or left
+    one to, when that other one came, went or was renamed.
+    """
+
+    def __init__(
+        self,
+        key_of: Callable[[Object], Key | None] = endpoint_key,
+        on_holder: Callable[[Key], None] = lambda key: None,
+    ) -> None:
+        self.key_of = key_of
+        self._on_holder = on_holder
+        self._claims = Claims()
         self._objects: dict[str, dict[Name, Object]] = defaultdict(dict)
         self._of: dict[str, dict[Key, set[Name]]] = defaultdict(lambda: defaultdict(set))
         # resourceVersion at the end of what was deleted since the last list: a sight of it may arrive later.
@@ -39,6 +60,10 @@ class Cache:
         """Objects of a kind that carry the label of an endpoint; pods are trimmed."""
         return tuple(self._objects[resource.kind][name] for name in self._of[resource.kind].get(key, ()))
 
+    def every(self, resource: Resource) -> Iterable[Object]:
+        """All objects of a kind."""
+        return self._objects[resource.kind].values()
+
     def has_kind(self, resource: Resource) -> bool:
         """Whether the cluster had this kind when it was listed last."""
         return resource.kind in self._kinds
@@ -52,6 +77,10 @@ class Cache:
     def endpoints(self) -> Iterator[Key]:
         """All endpoints."""
         return (Key(*name) for name in self._objects[ENDPOINTS.kind])
+
+    def held_by_others(self, key: Key) -> dict[str, Key]:
+        """Names at the gateway that an endpoint claims and does not get, and who has them."""
+        return self._claims.held_by_others(key)
 
     def count(self, resource: Resource) -> int:
         """Objects of a kind."""
@@ -83,12 +112,16 @@ class Cache:
         return not _is_leaving(resource, old)  # that was the news
 
     def _index(self, resource: Resource, name: Name, old: Object | None, new: Object | None) -> None:
+        if resource is ENDPOINTS:
+            created = new["metadata"].get("creationTimestamp", "") if new is not None else ""
+            for other in self._claims.put(Key(*name), created, claimed(new) if new is not None else ()):
+                self._on_holder(other)
         of = self._of[resource.kind]
-        if old is not None and (key := endpoint_key(old)) in of:
+        if old is not None and (key := self.key_of(old)) in of:
             of[key].discard(name)
             if not of[key]:
                 del of[key]
-        if new is not None and (key := endpoint_key(new)):
+        if new is not None and (key := self.key_of(new)):
             of[key].add(name)
 
     def replace(self, resource: Resource, objects: Iterable[Object], listed_at: str) -> set[Key]:
@@ -101,11 +134,11 @@ class Cache:
         listed: set[Name] = set()
         for obj in objects:
             listed.add((obj["metadata"]["namespace"], obj["metadata"]["name"]))
-            if self.put(resource, obj) and (key := endpoint_key(obj)):
+            if self.put(resource, obj) and (key := self.key_of(obj)):
                 news.add(key)
         for name, old in list(self._objects[resource.kind].items()):
             gone = name not in listed and version(old) <= int(listed_at)
-            if gone and self.drop(resource, old) and (key := endpoint_key(old)):
+            if gone and self.drop(resource, old) and (key := self.key_of(old)):
                 news.add(key)
         ended = self._ended[resource.kind]
         self._ended[resource.kind] = {name: at for name, at in ended.items() if at > int(listed_at)}
@@ -126,7 +159,7 @@ def _content(obj: Object) -> Object:
 _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
 # Who touches an annotation of an endpoint wants it looked at, whatever it says.
 _META = {
-    ENDPOINTS.kind: (*_IDENTITY, "generation", "annotations"),
+    ENDPOINTS.kind: (*_IDENTITY, "generation", "annotations", "creationTimestamp"),
     PODS.kind: (*_IDENTITY, "labels", "annotations", "creationTimestamp"),
 }
 _CHILD_META = (*_IDENTITY, "generation", "labels", "annotations", "ownerReferences")
@@ -154,6 +187,10 @@ def trim(resource: Resource, obj: Object) -> Object:
     if annotations := meta.get("annotations"):
         kept = annotations.keys() & {DELETION_COST} if resource is PODS else annotations.keys() - {_REVISION_ANNOTATION}
         meta["annotations"] = {name: annotations[name] for name in sorted(kept)}
+    if resource == SLICES and is_controllers(obj):
+        # Which pods there are tells the watch of pods.
+        meta = {name: value for name, value in meta.items() if name not in ("generation", "annotations")}
+        obj = {**obj, "endpoints": [{"conditions": {"ready": True}}] if takes_requests([obj]) else []}
     if resource is not PODS:
         return {**obj, "kind": resource.kind, "metadata": meta, "status": status}
     spec = obj.get("spec") or {}

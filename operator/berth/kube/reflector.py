@@ -14,7 +14,7 @@ import structlog
 
 from berth import errors
 from berth.api.names import Key
-from berth.kube.cache import Cache, endpoint_key, trim
+from berth.kube.cache import Cache, trim
 from berth.kube.client import Client
 from berth.kube.resources import OPTIONAL, Resource
 
@@ -95,5 +95,5 @@ def take(cache: Cache, resource: Resource, event_type: str | None, obj: Object, 
     news = cache.drop(resource, obj) if event_type == "DELETED" else cache.put(resource, obj)
     if news:
         # An object that has lost the label, or got another one, concerns the endpoint that it belonged to as well.
-        for key in {endpoint_key(obj), endpoint_key(known) if known else None} - {None}:
+        for key in {cache.key_of(obj), cache.key_of(known) if known else None} - {None}:
             wake(key)  # type: ignore[arg-type]

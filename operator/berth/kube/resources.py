@@ -39,12 +39,13 @@ EVENTS = Resource("", "v1", "events", "Event")
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
 AUTOSCALERS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", MANAGED)
 SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject", MANAGED)
+SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", MANAGED)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview")
 
 # Of every endpoint.
 BASIC_CHILDREN = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS)
-CHILDREN = (*BASIC_CHILDREN, AUTOSCALERS, SCALED_OBJECTS)
+CHILDREN = (*BASIC_CHILDREN, AUTOSCALERS, SCALED_OBJECTS, SLICES)
 # Kinds that a cluster need not have.
 OPTIONAL = (SCALED_OBJECTS,)
 WATCHED = (ENDPOINTS, *CHILDREN, PODS)

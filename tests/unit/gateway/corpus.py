@@ -140,6 +140,10 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
         _chunked(b"%x\r\n%s\r\n" % (len(_get()), _get()) + END),
         Outcome((("POST", "/x", _get()),)),
     ),
+    "a chunk that holds chunks": (
+        _chunked(b"14\r\n" + HELLO_CHUNK * 2 + b"\r\n" + HELLO_CHUNK + END),
+        Outcome((("POST", "/x", HELLO_CHUNK * 2 + b"hello"),)),
+    ),
     "a body that holds another request": (
         _post(b"Content-Length: %d" % len(_get()), body=_get()),
         Outcome((("POST", "/x", _get()),)),
@@ -292,6 +296,9 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "a chunk shorter than its size": (_chunked(b"6\r\nhello\r\n" + END), Outcome((), 400)),
     "a chunk that ends in LF": (_chunked(b"5\r\nhello\n" + END), Outcome((), 400)),
     "a chunk that ends in CR": (_chunked(b"5\r\nhello\r" + END), Outcome((), 400)),
+    "a chunk longer than its size, without an end": (_chunked(b"4\r\nhello"), Outcome((), 400)),
+    "a size that ends in CR, without an end": (_chunked(b"5\rh"), Outcome((), 400)),
+    "a size with a NUL, without an end": (_chunked(b"5;\0"), Outcome((), 400)),
     "a size that ends in LF": (_chunked(b"5\nhello\r\n" + END), Outcome((), 400)),
     "a size that ends in CR": (_chunked(b"5\rhello\r\n" + END), Outcome((), 400)),
     "a last chunk that ends in LF": (_chunked(HELLO_CHUNK + b"0\n\n"), Outcome((), 400)),
@@ -301,17 +308,11 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "an extension with a NUL": (_chunked(b"5;a\0b\r\nhello\r\n" + END), Outcome((), 400)),
     "a long extension": (_chunked(b"5;" + b"a" * 1020 + b"\r\nhello\r\n" + END), Outcome(HELLO)),
     "an extension that is too long": (_chunked(b"5;" + b"a" * 1021 + b"\r\nhello\r\n" + END), Outcome((), 400)),
-    "extensions that are too long together": (
-        _chunked((b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 17 + END),
-        Outcome((), 400),
-    ),
     "a trailer that is no header": (_chunked(HELLO_CHUNK + b"0\r\nGET /y HTTP/1.1\r\n\r\n"), Outcome((), 400)),
     "a trailer before a colon's blank": (_chunked(HELLO_CHUNK + b"0\r\nX : 1\r\n\r\n"), Outcome((), 400)),
     "a folded trailer": (_chunked(HELLO_CHUNK + b"0\r\nX: 1\r\n 2\r\n\r\n"), Outcome((), 400)),
     "a trailer that ends in LF": (_chunked(HELLO_CHUNK + b"0\r\nX: 1\n\r\n"), Outcome((), 400)),
     "a trailer with a NUL": (_chunked(HELLO_CHUNK + b"0\r\nX: \0\r\n\r\n"), Outcome((), 400)),
-    "trailers that are large": (_chunked(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1170 + b"\r\n"), Outcome(HELLO)),
-    "trailers that are too large": (_chunked(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1171 + b"\r\n"), Outcome((), 400)),
     # Lines.
     "lines that end in LF": (_get().replace(b"\r\n", b"\n"), Outcome((), 400)),
     "a first line that ends in LF": (_get().replace(b"\r\n", b"\n", 1), Outcome((), 400)),
@@ -339,6 +340,11 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "two empty lines before": (b"\r\n\r\n" + _get(), Outcome((), 400)),
     "an LF before": (b"\n" + _get(), Outcome((), 400)),
     "a blank before": (b" " + _get(), Outcome((), 400)),
+    "a CR in a head without an end": (b"GET /x HTTP/1.1\rHost: a", Outcome((), 400)),
+    "an LF in a head without an end": (b"GET /x HTTP/1.1\nHost: a", Outcome((), 400)),
+    "a NUL in a head without an end": (b"GET /x HTTP/1.1\r\nHost: \0", Outcome((), 400)),
+    "a folded line in a head without an end": (b"GET /x HTTP/1.1\r\nHost: a\r\n b", Outcome((), 400)),
+    "a line folded with a tab in a head without an end": (b"GET /x HTTP/1.1\r\nHost: a\r\n\tb", Outcome((), 400)),
     # First lines.
     "two blanks before the path": (_get(first=b"GET  /x HTTP/1.1"), Outcome((), 400)),
     "two blanks after the path": (_get(first=b"GET /x  HTTP/1.1"), Outcome((), 400)),
@@ -350,6 +356,7 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "a path with DEL": (_get(first=b"GET /\x7f HTTP/1.1"), Outcome((), 400)),
     "a fragment": (_get(first=b"GET /x#y HTTP/1.1"), Outcome((), 400)),
     "no path": (_get(first=b"GET HTTP/1.1"), Outcome((), 400)),
+    "a query for a path": (_get(first=b"GET ?x HTTP/1.1"), Outcome((), 400)),
     "no slash": (_get(first=b"GET x HTTP/1.1"), Outcome((), 400)),
     "no method": (_get(first=b" /x HTTP/1.1"), Outcome((), 400)),
     "an unknown method": (_get(first=b"FOO /x HTTP/1.1"), Outcome((), 501)),
@@ -398,13 +405,14 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "a URL with a user": (_get(first=b"GET http://u@a/x HTTP/1.1"), Outcome((), 400)),
     "a URL with a user like the host": (_get(first=b"GET http://a@b/x HTTP/1.1"), Outcome((), 400)),
     "a URL without a host": (_get(first=b"GET http:///x HTTP/1.1"), Outcome((), 400)),
+    "a URL without a host in HTTP/1.0": (b"GET http:///x HTTP/1.0\r\n\r\n", Outcome((), 400)),
+    "a URL with nothing but a query": (b"GET http://?x HTTP/1.0\r\n\r\n", Outcome((), 400)),
+    "a URL with nothing": (b"GET http:// HTTP/1.0\r\n\r\n", Outcome((), 400)),
     "a URL of ftp": (_get(first=b"GET ftp://a/x HTTP/1.1"), Outcome((), 400)),
     "a URL with a fragment": (_get(first=b"GET http://a/x#y HTTP/1.1"), Outcome((), 400)),
     # Other.
     "an unknown Expect": (_post(LENGTH, b"Expect: a-biscuit", body=b"hello"), Outcome((), 417)),
     "an Expect of two": (_post(LENGTH, b"Expect: 100-continue, x", body=b"hello"), Outcome((), 417)),
-    "200 headers": (_get(*[b"X: 1"] * 199), Outcome(GET)),
-    "201 headers": (_get(*[b"X: 1"] * 200), Outcome((), 431)),
 }
 
 _LINE = 8192 - len(b"GET / HTTP/1.1")
@@ -426,6 +434,14 @@ LARGE_REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "a head that is wrong at its end": (_get(b"X: " + b"x" * (_HEAD - 1) + b"\0"), Outcome((), 400)),
     "a head that is wrong before it is too large": (_get(b"X: \0" + b"x" * 70000), Outcome((), 400)),
     "many headers without an end": (b"GET / HTTP/1.1\r\n" + b"X: 12345\r\n" * 7000, Outcome((), 431)),
+    "extensions that are too long together": (
+        _chunked((b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 17 + END),
+        Outcome((), 400),
+    ),
+    "trailers that are large": (_chunked(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1170 + b"\r\n"), Outcome(HELLO)),
+    "trailers that are too large": (_chunked(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1171 + b"\r\n"), Outcome((), 400)),
+    "201 headers": (_get(*[b"X: 1"] * 200), Outcome((), 431)),
+    "200 headers": (_get(*[b"X: 1"] * 199), Outcome(GET)),
 }
 
 
@@ -487,6 +503,10 @@ ANSWERS: dict[str, tuple[bytes, Answered]] = {
     "more than the length": (_ok(FIVE, body=b"hello, you"), _five(FIVE, rest=b", you")),
     "less than the length": (_ok(FIVE, body=b"he"), _five(FIVE)._replace(body=b"he", ended=False)),
     "chunks": (_coded(b"1\r\nh\r\n004;a=b\r\nello\r\n0\r\nX: 1\r\n\r\n"), _stream(CODED)),
+    "a chunk that holds chunks": (
+        _coded(HELLO_CHUNK + b"14\r\n" + HELLO_CHUNK * 2 + b"\r\n" + END),
+        _stream(CODED, body=b"hello" + HELLO_CHUNK * 2),
+    ),
     "more than the chunks": (_coded(HELLO_CHUNK + END + b"more"), _stream(CODED, rest=b"more")),
     "not all chunks": (_coded(HELLO_CHUNK + b"2\r\na"), _stream(CODED, body=b"helloa", ended=False)),
     "chunks without an end": (_coded(HELLO_CHUNK + b"0\r\n"), _stream(CODED, ended=False)),
@@ -619,7 +639,6 @@ ANSWERS: dict[str, tuple[bytes, Answered]] = {
     "a size that ends in LF": (_coded(b"5\nhello\r\n" + END), REFUSED),
     "a long extension": (_coded(b"5;" + b"a" * 1021 + b"\r\nhello\r\n" + END), REFUSED),
     "a trailer that is no header": (_coded(HELLO_CHUNK + b"0\r\nx\r\n\r\n"), REFUSED),
-    "trailers that are too large": (_coded(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1171 + b"\r\n"), REFUSED),
 }
 
 _ANSWER = 65536 - len(_ok(b"x: ", FIVE))
@@ -629,6 +648,7 @@ LARGE_ANSWERS: dict[str, tuple[bytes, Answered]] = {
     "a head that is too large": (_ok(b"x: " + b"x" * (_ANSWER + 1), FIVE, body=b"hello"), REFUSED),
     "a head of uvicorn that is too large": (_ok(FIVE, b"content-type: " + b"x" * 66000, body=b"hello"), REFUSED),
     "a head without an end": (_ok(b"x: " + b"x" * 70000), REFUSED),
+    "trailers that are too large": (_coded(HELLO_CHUNK + b"0\r\n" + b"X: 12\r\n" * 1171 + b"\r\n"), REFUSED),
 }
 
 TO_HEAD: dict[str, tuple[bytes, Answered]] = {

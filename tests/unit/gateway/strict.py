@@ -128,12 +128,12 @@ def chunks(data: bytes) -> tuple[bytes, bytes]:
 
 def _head(data: bytes) -> tuple[bytes, Headers, bytes]:
     first, data = _line(data)
-    headers = []
+    lines = []
     while True:
         line, data = _line(data)
         if not line:
-            return first, headers, data
-        headers.append(_header(line))
+            return first, [_header(line) for line in lines], data
+        lines.append(line)
 
 
 def _line(data: bytes) -> tuple[bytes, bytes]:

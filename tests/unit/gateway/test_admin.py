@@ -135,7 +135,10 @@ async def test_an_endpoint_that_held_and_holds_no_more_has_no_oldest(gateway: Ga
     }  # fmt: skip
 
 
-async def test_who_knows_the_version_waits_for_a_change_and_all_who_wait_are_told(gateway: Gateway, url: str) -> None:
+async def test_who_knows_the_version_waits_for_a_change_and_all_who_wait_are_told(
+    gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "DEMAND_SECONDS", 600.0)
     endpoint = gateway.endpoint("held")
     asked = [asyncio.create_task(demand(url, STARTED)) for _ in range(3)]
     await waiting(gateway, 3)

@@ -179,13 +179,16 @@ async def test_a_silent_stream_is_left_for_another_one(server: ApiServer, monkey
 
 
 async def test_an_event_cut_in_two_is_whole_again(server: ApiServer) -> None:
+    def line(name: str, version: int) -> bytes:
+        obj = thing(name, 5, uid="u", resourceVersion=str(version))
+        return json.dumps({"type": "ADDED", "object": obj}).encode() + b"\n"
+
     async with following(server, (THINGS, "")) as seen:
         await until(server, lambda: server.watching(PATH))
-        obj = thing("a", 5, uid="u", resourceVersion="11")
-        line = json.dumps({"type": "ADDED", "object": obj}).encode()
-        for piece in (line[:20], line[20:21], line[21:], b"\n"):
-            server.send(PATH, piece)
+        server.send(PATH, line("a", 11) + line("b", 12)[:20])
         assert await seen.until(1) == [("put", "a", 5)]
+        server.send(PATH, line("b", 12)[20:])
+        assert await seen.until(2) == [("put", "a", 5), ("put", "b", 5)]
 
 
 async def test_a_stream_that_breaks_within_an_event_is_taken_up_before_it(server: ApiServer) -> None:

@@ -112,11 +112,14 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(text: str | None, says: str, 
     assert says in str(raised.value)
 
 
-def test_a_wrong_credential_is_not_quoted(tmp_path: Path) -> None:
-    path = kubeconfig(tmp_path, {"client-certificate-data": base64.b64encode(b"s3cret").decode(), "client-key": "key"})
-    (tmp_path / "key").write_text("s3cret")
+@pytest.mark.parametrize("key", [b"s3cret", b"s3cret \xff"], ids=["not PEM", "not text"])
+def test_a_wrong_credential_is_not_quoted(key: bytes, tmp_path: Path) -> None:
+    user = {
+        "client-certificate-data": base64.b64encode(b"a certificate").decode(),
+        "client-key-data": base64.b64encode(key).decode(),
+    }
     with pytest.raises(NoConnection) as raised:
-        connect(path, {})
+        connect(kubeconfig(tmp_path, user), {})
     assert "s3cret" not in str(raised.value)
     assert raised.value.__cause__ is None
 

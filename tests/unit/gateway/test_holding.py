@@ -155,7 +155,8 @@ def test_since_is_when_the_first_of_those_who_wait_came_and_began_when_the_first
     assert not one.held
     assert one.held.since is None
     holds.add(one, "c", 1, 9.0)
-    assert (one.held.since, one.held.began) == (9.0, 9.0)
+    again: Any = one.held
+    assert (again.since, again.began) == (9.0, 9.0)
 
 
 def test_every_change_is_told_after_it_has_happened_and_nothing_else_is() -> None:

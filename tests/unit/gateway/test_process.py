@@ -1,7 +1,7 @@
 """The order in which a gateway starts, serves and ends.
 
-In: an API server of a few lines.  Out: probes over real HTTP, and what the relay is told, which here only notes it. Below
-is the whole process with the real relay, its signals and its exit codes.
+In: an API server of a few lines.  Out: probes over real HTTP, and what the relay is told, which here only notes it. The
+whole process, with the real relay, its signals and exit codes: test_whole.py.
 """
 
 import asyncio
@@ -17,11 +17,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from berth_gateway import process
+from berth_gateway.access import Access
 from berth_gateway.cluster import Api
 from berth_gateway.connection import Connection
+from berth_gateway.holding import Holds, Limits
 from berth_gateway.log import AccessLog
 from berth_gateway.process import Gateway, PortTaken, writer
 from berth_gateway.settings import Settings
+from berth_gateway.table import Table
 from tests.unit.gateway.api_server import ApiServer, Failure
 
 SECRETS = "/api/v1/namespaces/berth-system/secrets"
@@ -33,8 +36,9 @@ class Relay:
     made: "Relay"
     refuse: OSError | None = None
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, table: Table, access: Access, holds: Holds, *_: Any) -> None:
         Relay.made = self
+        self.access, self.limits = access, holds.limits
         self.told: list[str] = []
         self.closing = False
         self.in_flight = 1
@@ -174,6 +178,20 @@ async def test_told_to_end_before_it_knew_anything_it_ends(server: ApiServer) ->
         async with asyncio.timeout(20):
             await gateway.ended
     assert Relay.made.told == ["close"]
+
+
+async def test_the_settings_reach_what_they_are_for(server: ApiServer) -> None:
+    given = {
+        "hold_per_endpoint": 1, "hold_in_all": 2, "hold_bytes_per_endpoint": 3, "hold_bytes_in_all": 4,
+        "hold_seconds": 5.0,
+    }  # fmt: skip
+    async with running(server, auth="Open", **given) as gateway:
+        await gateway.until_ready()
+    assert Relay.made.limits == Limits(1, 2, 3, 4, 5.0)
+    assert Relay.made.access.open
+    async with running(server) as gateway:
+        await gateway.until_ready()
+    assert not Relay.made.access.open
 
 
 async def test_a_taken_admin_port_is_named(server: ApiServer) -> None:

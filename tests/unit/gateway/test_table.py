@@ -209,7 +209,7 @@ def test_an_endpoint_that_says_nothing_has_the_defaults() -> None:
 def test_the_spec_is_read() -> None:
     server = {"apis": ["OpenAI"], "apiKeySecretRef": {"name": "k"}, "args": {"max-model-len": 4096}}
     found = one(server=server, scaling={"min": 0, "max": 3, "target": {"inFlightPerReplica": 5}})
-    assert (found.apis, found.own_keys, found.context_tokens) == ({"OpenAI"}, True, 4096)
+    assert (set(found.apis), found.own_keys, found.context_tokens) == ({"OpenAI"}, True, 4096)
     assert (found.sleeps, found.target) == (True, 5.0)
 
 
@@ -341,6 +341,16 @@ def test_a_pod_in_two_slices_is_one_and_ready_if_one_says_so() -> None:
         assert hosts(table_of(endpoint("a/llama"), *slices).find("llama")) == ["1"]
 
 
+def test_of_two_pods_at_one_address_the_ready_one_is_meant() -> None:
+    leaving = pods_slice("a/llama", address("1", "z", ready=False), suffix="b")
+    for slices in (
+        (pods_slice("a/llama", address("1", "y")), leaving),
+        (leaving, pods_slice("a/llama", address("1", "y"))),
+    ):
+        found = table_of(endpoint("a/llama"), *slices).find("llama")
+        assert [pod.name for pod in pods_of(found).values()] == ["y"]
+
+
 def test_a_pod_keeps_its_counts_while_its_slice_changes() -> None:
     table = table_of(endpoint("a/llama"), pods_slice("a/llama", "1"))
     pod = pods_of(table.find("llama"))["1"]
@@ -402,7 +412,8 @@ def test_a_port_leads_to_the_endpoint_of_the_slice() -> None:
     assert found is not None
     assert found.port == 20001
     table.drop_slice("b", "llama-gateway")
-    assert (table.by_port(20001), found.port) == (None, None)
+    assert table.by_port(20001) is None
+    assert found.port is None
 
 
 def test_a_port_does_not_lead_to_an_endpoint_made_anew_under_the_name() -> None:
@@ -423,6 +434,14 @@ def test_nobody_takes_a_port_that_leads_somewhere() -> None:
     for order in (objects, objects[::-1]):
         table = table_of(*order)
         assert table.by_port(20000) is table.find("a/llama")
+
+
+def test_of_two_ports_of_one_endpoint_the_older_slices_is_told() -> None:
+    slices = (own_slice("a/llama", 20009, 1, suffix="g"), own_slice("a/llama", 20000, 5, suffix="h"))
+    for order in (slices, slices[::-1]):
+        found = table_of(endpoint("a/llama"), *order).find("llama")
+        assert found is not None
+        assert found.port == 20009
 
 
 def test_a_slice_that_gets_another_port_frees_its_own() -> None:

@@ -25,7 +25,7 @@ def test_a_tag_does_not_depend_on_the_order_of_files() -> None:
     assert images.digest({"a": b"1", "b": b"2"}) == images.digest({"b": b"2", "a": b"1"})
 
 
-@pytest.mark.parametrize("name", ["base", "operator", "server", "vllm-cpu"])
+@pytest.mark.parametrize("name", ["base", "operator", "server", "gateway", "vllm-cpu"])
 def test_a_reference_is_local_and_pinned(name: str) -> None:
     repository, tag = images.reference(name).split(":")
     assert repository == f"localhost/berth-{name}"
@@ -34,7 +34,7 @@ def test_a_reference_is_local_and_pinned(name: str) -> None:
 
 
 def test_an_unknown_image_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(LocalError, match="no such image: gpu; there are base, operator, server, vllm-cpu"):
+    with pytest.raises(LocalError, match="no such image: gpu; there are base, operator, server, gateway, vllm-cpu"):
         images.reference("gpu")
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from berth.api.names import DELETION_COST, Key
 from berth.desired.children import children
-from berth.kube.cache import Cache, endpoint_key, trim
-from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, SERVICES
+from berth.kube.cache import Cache, endpoint_key, service_key, trim
+from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, SERVICES, SLICES
 from tests.builders import NAMESPACE, PLATFORM, endpoint, live, parsed, pod
 
 Object = dict[str, Any]
@@ -310,3 +310,71 @@ def test_whose_an_object_is() -> None:
     assert endpoint_key(found) == KEY
     found["metadata"]["labels"] = None
     assert endpoint_key(found) is None
+
+
+def slice_of(version: int, *ready: bool, controllers: bool = True, service: str = "demo") -> Object:
+    """An EndpointSlice with so many pods."""
+    by = "endpointslice-controller.k8s.io" if controllers else "berth.dev"
+    labels = {"kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": by}
+    meta = {"name": "demo-x", "namespace": NAMESPACE, "uid": "s", "resourceVersion": str(version)}
+    meta |= {"generation": version, "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": str(version)}}
+    return {
+        "metadata": {**meta, "labels": {**labels, "berth.dev/endpoint": "demo"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [f"10.0.0.{n}"], "conditions": {"ready": is_}} for n, is_ in enumerate(ready)],
+        "ports": [{"name": "http", "port": 8000}],
+    }
+
+
+def test_of_the_controller_s_slices_only_whether_a_pod_is_ready_is_news() -> None:
+    cache = Cache()
+    assert cache.put(SLICES, slice_of(1))
+    assert not cache.put(SLICES, slice_of(2, False))
+    assert cache.put(SLICES, slice_of(3, False, True))
+    assert not cache.put(SLICES, slice_of(4, True, True))
+    assert cache.put(SLICES, slice_of(5, False))
+    assert [found["endpoints"] for found in cache.of(SLICES, KEY)] == [[]]
+
+
+def test_of_berth_s_own_slices_every_address_is_kept() -> None:
+    cache = Cache()
+    cache.put(SLICES, slice_of(1, True, controllers=False))
+    assert cache.put(SLICES, slice_of(2, True, True, controllers=False))
+    (found,) = cache.of(SLICES, KEY)
+    assert [each["addresses"] for each in found["endpoints"]] == [["10.0.0.0"], ["10.0.0.1"]]
+    assert list(cache.every(SLICES)) == [found]
+
+
+def test_slices_of_the_gateway_are_found_by_its_service_with_all_that_they_say() -> None:
+    cache, resource = Cache(key_of=service_key), SLICES._replace(selector="kubernetes.io/service-name=gateway")
+    assert cache.replace(resource, [slice_of(1, True, service="gateway")], "1") == {Key(NAMESPACE, "gateway")}
+    (found,) = cache.of(resource, Key(NAMESPACE, "gateway"))
+    assert found["endpoints"][0]["addresses"] == ["10.0.0.0"]
+    assert cache.has_kind(resource)
+
+
+def test_who_gets_or_loses_a_name_by_another_endpoint_is_told() -> None:
+    told: list[Key] = []
+    cache = Cache(on_holder=told.append)
+    older, younger = Key(NAMESPACE, "older"), Key(NAMESPACE, "younger")
+
+    def put(name: str, created: str, version: int, **spec: Any) -> None:
+        found = seen(version, name, name, **spec)
+        found["metadata"]["creationTimestamp"] = created
+        cache.put(ENDPOINTS, found)
+
+    put("younger", "2026-01-02T00:00:00Z", 1, model={"source": "hf://org/m"})
+    put("older", "2026-01-01T00:00:00Z", 2, model={"source": "hf://org/m"})
+    assert (told, cache.held_by_others(younger)) == ([younger], {"org/m": older})
+    assert cache.held_by_others(older) == {}
+    told.clear()
+    put("younger", "2026-01-02T00:00:00Z", 3, model={"source": "hf://org/m", "servedNames": ["n"]})
+    put("younger", "2026-01-02T00:00:00Z", 4, model={"source": "hf://org/m", "servedNames": ["n"]}, replicas=2)
+    assert told == []
+    put("older", "2026-01-01T00:00:00Z", 5, model={"source": "hf://org/other"})
+    assert (told, cache.held_by_others(younger)) == ([younger], {})
+    told.clear()
+    put("older", "2026-01-01T00:00:00Z", 6, model={"source": "hf://org/m"})
+    told.clear()
+    cache.drop(ENDPOINTS, seen(7, "older", "older"))
+    assert (told, cache.held_by_others(younger)) == ([younger], {})

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from berth.api.names import INTENT_ANNOTATION
+from berth.api.spec import Backend
+from berth.decide.differs import differs
 from berth.desired.children import children
 from berth.desired.service import url
 from tests.builders import PLATFORM, parsed
@@ -114,3 +116,33 @@ def test_the_service_leads_to_the_server_s_port(kind: str) -> None:
     spec = by_kind(service={"type": kind, "port": 8080})["Service"]["spec"]
     assert spec["type"] == kind
     assert spec["ports"] == [{"name": "http", "port": 8080, "targetPort": "http", "protocol": "TCP"}]
+
+
+def test_the_way_to_the_gateway_is_a_slice_beside_those_of_the_service() -> None:
+    ep = parsed(scaling={"min": 0, "max": 2})
+    assert "EndpointSlice" not in {manifest["kind"] for manifest in children(ep, PLATFORM)}
+    held = Backend(port=20007, addresses=("10.0.0.9", "10.0.0.10"))
+    *before, found = children(ep.model_copy(update={"gateway": held}), PLATFORM)
+    assert before == children(ep, PLATFORM)
+    assert found["metadata"]["name"] == "demo-gateway"
+    assert found["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "berth",
+        "berth.dev/endpoint": "demo",
+        "endpointslice.kubernetes.io/managed-by": "berth.dev",
+        "kubernetes.io/service-name": "demo",
+    }
+    assert found["metadata"]["ownerReferences"] == before[0]["metadata"]["ownerReferences"]
+    assert found["ports"] == [{"name": "http", "port": 20007, "protocol": "TCP"}]
+    assert [each["addresses"] for each in found["endpoints"]] == [["10.0.0.10"], ["10.0.0.9"]]
+    emptied = children(ep.model_copy(update={"gateway": Backend(port=20007)}), PLATFORM)[-1]
+    assert (emptied["endpoints"], emptied["ports"]) == ([], found["ports"])
+    assert differs(emptied, found) == "metadata.annotations.berth.dev/intent"
+    assert differs({"endpoints": []}, found) == "endpoints"
+    assert differs({"ports": [{"name": "http", "port": 20008}]}, found) == "ports[0].port"
+
+
+def test_an_autoscaler_of_another_kind_knows_nothing_of_zero() -> None:
+    scaling = {"min": 0, "max": 2, "actuator": "KEDA"}
+    ep = parsed(scaling=scaling).model_copy(update={"autoscaler": "KEDA"})
+    (found,) = (manifest for manifest in children(ep, PLATFORM) if manifest["kind"] == "ScaledObject")
+    assert found["spec"]["minReplicaCount"] == 1

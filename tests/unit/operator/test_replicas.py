@@ -12,6 +12,7 @@ from berth import errors
 from berth.api.conditions import Reason
 from berth.api.names import DELETION_COST, Key
 from berth.api.spec import Endpoint
+from berth.decide.asleep import proof
 from berth.decide.observed import Scaled
 from berth.kube.cache import Cache
 from berth.kube.lookups import Autoscaler
@@ -198,3 +199,40 @@ async def test_an_actuator_of_our_own_has_the_number_from_when_it_is_there() -> 
     ep, scaled = await rig.replicas.decide(wide, {})
     assert (ep.autoscaler, ep.wanted_replicas, ep.replicas_left) == ("HPA", 7, True)
     assert scaled is not None and scaled.active[2].endswith("has not said anything yet")
+
+
+async def test_an_actuator_of_our_own_is_away_while_the_endpoint_sleeps_and_begins_with_what_is_held() -> None:
+    rig = Rig(3, decided(0))
+    rig.cache.replace(AUTOSCALERS, [], "1")
+    spec = {"min": 0, "max": 5, "actuator": "HPA", "metric": METRIC}
+    wide = builders.parsed(scaling=spec)
+    child = {"metadata": rig.has(3)["metadata"] | {"uid": "h"}, "spec": {}, "status": {}}
+    rig.put(AUTOSCALERS, child)
+    ep, scaled = await rig.replicas.decide(wide, {})
+    assert (ep.autoscaler, ep.wanted_replicas, ep.replicas_left) == (None, 0, False)
+    assert scaled == decided(0)
+
+    rig.has(0)
+    rig.decided = decided(4)
+    for there in (True, False):
+        ep, _ = await rig.replicas.decide(wide, {})
+        assert (ep.autoscaler, ep.wanted_replicas, ep.replicas_left) == ("HPA", 4, False), there
+        rig.cache.replace(AUTOSCALERS, [], str(rig.version + 1))
+    rig.has(4)
+    rig.put(AUTOSCALERS, child)
+    rig.has(2)
+    ep, _ = await rig.replicas.decide(wide, {})
+    assert (ep.autoscaler, ep.wanted_replicas, ep.replicas_left) == ("HPA", 2, True)
+
+    rig.has(0)
+    rig.decided = None
+    told = {"scaling": {"proven": proof(wide)}}
+    assert (await rig.replicas.decide(wide, told))[0].wanted_replicas == 0, "a new operator knows nothing better"
+    assert (await rig.replicas.decide(wide, {}))[0].wanted_replicas == 1
+
+
+async def test_where_none_stays_no_pod_is_marked() -> None:
+    rig = Rig(2, decided(0, "demo-0", "demo-1"))
+    ep, scaled = await rig.replicas.decide(builders.parsed(scaling={"min": 0, "max": 5}), {})
+    assert await rig.replicas.mark(ep, scaled) == 0
+    assert rig.patches == []

@@ -4,21 +4,43 @@ In: a cache of objects, loads by pod IP, a clock that the test moves.  Out: what
 Only the launchers' answers are played.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from berth.api.conditions import Reason
 from berth.api.names import Key
 from berth.api.spec import Endpoint
+from berth.decide.asleep import proof
+from berth.decide.demand import STABLE_SECONDS
+from berth.decide.load import FULL_SECONDS
+from berth.decide.look import Told
 from berth.kube.cache import Cache
 from berth.kube.launchers import LOAD
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS
 from berth.loads import SILENT_SECONDS, Loads
-from berth.scaler import FULL_SECONDS, LOOK_SECONDS, TOLD_SECONDS, Scaler, initial
+from berth.scaler import LOOK_SECONDS, TOLD_SECONDS, Scaler, initial
 from tests import builders
 
 KEY = Key(builders.NAMESPACE, "demo")
 SCALING = {"min": 1, "max": 4, "target": {"inFlightPerReplica": 10}}
+
+
+class Gateways:
+    """What they tell of the endpoint."""
+
+    def __init__(self) -> None:
+        self.answer = Told(0, False, {}, "no pod of the gateway is ready")
+        self.begun = False
+
+    def told(self, uid: str) -> Told:
+        assert uid == "uid-of-demo"
+        return self.answer
+
+    def begins(self) -> bool:
+        return self.begun
 
 
 class Rig:
@@ -30,9 +52,11 @@ class Rig:
         self.told: dict[str, float] = {}
         self.asked: list[str] = []
         self.woken: list[Key] = []
+        self.gateways = Gateways()
         self.cache = Cache()
         self.scaler = Scaler(
             Loads(self._fetch, lambda: self.now),
+            self.gateways,  # type: ignore[arg-type]
             self.cache,
             self.woken.append,
             lambda: self.now,
@@ -170,8 +194,8 @@ async def test_another_object_of_the_same_name_is_judged_anew() -> None:
 
 def test_until_something_is_decided_there_are_as_many_as_there_were() -> None:
     ep = builders.parsed(scaling=SCALING | {"min": 2})
-    assert initial(ep, None) == 2
-    assert [initial(ep, {"spec": {"replicas": count}}) for count in (1, 3, 9)] == [2, 3, 4]
+    assert initial(ep, None, {}) == 2
+    assert [initial(ep, {"spec": {"replicas": count}}, {}) for count in (1, 3, 9)] == [2, 3, 4]
 
 
 async def test_a_deployment_deleted_by_hand_comes_back_as_it_was() -> None:
@@ -268,3 +292,184 @@ async def test_one_look_alone_changes_nothing() -> None:
     rig.flights["ip-0"] = 35
     assert await rig.look() is None
     assert (await rig.look()).replicas == 4
+
+
+class Sleeper(Rig):
+    """The same with a lower bound of zero, half a minute of idleness, one gateway, and a spec that was proven."""
+
+    def __init__(self, replicas: int = 1, **scaling: Any) -> None:
+        super().__init__(replicas, **{"min": 0, "idleSeconds": 30, **scaling})
+        self.holds(0)
+        self.told |= {"requests": 0, "tokens": 0}
+        self.has_proven(proof(self.ep))
+
+    def has_proven(self, spec: str, **told: Any) -> None:
+        """What status says."""
+        self.put(ENDPOINTS, self.endpoint | {"status": {"scaling": {"proven": spec, **told}}})
+
+    def holds(self, requests: float, ended: float = 0, flying: bool = False) -> None:
+        self.gateways.answer = Told(requests, flying, {"gateway": ended})
+
+    def no_pods(self) -> None:
+        self.cache.replace(PODS, [], str(self.version + 1))
+        self.asks_for(0)
+
+
+IDLE_SECONDS = 30 + STABLE_SECONDS  # the window until what was needed before is known, and the idleness after it
+
+
+async def test_it_sleeps_when_neither_pods_nor_gateways_have_counted_anything() -> None:
+    rig = Sleeper()
+    found = await rig.look(IDLE_SECONDS + 300)
+    assert (found.replicas, found.status["explanation"]) == (0, "no requests")
+    assert found.active[:2] == (True, Reason.LOAD_KNOWN)
+
+
+@pytest.mark.parametrize("who", ["a pod", "a gateway", "a pod that was restarted", "one on its way"])
+async def test_requests_shorter_than_a_look_keep_it_awake(who: str) -> None:
+    rig = Sleeper()
+    for number in range(1, 60):
+        if who == "a pod":
+            rig.told["requests"] = number // 4
+        elif who == "a gateway":
+            rig.holds(0, ended=number // 4)
+        elif who == "a pod that was restarted":
+            rig.told["requests"] = number // 4 % 2
+        else:
+            rig.holds(0, flying=number % 4 == 0)
+        assert (await rig.look()).replicas == 1 if number > 1 else await rig.look() is not None
+    rig.holds(0)
+    assert (await rig.look(IDLE_SECONDS)).replicas == 0
+
+
+async def test_what_is_not_known_is_not_idle() -> None:
+    rig = Sleeper()
+    rig.gateways.answer = Told(0, False, {}, "no pod of the gateway is ready")
+    found = await rig.look(3600)
+    assert (found.replicas, found.status["limitedBy"]) == (1, "GatewayNotReady")
+    assert found.active == (False, Reason.GATEWAY_NOT_READY, "no pod of the gateway is ready")
+    assert "lowerAfter" not in found.status
+    rig.holds(0)
+    rig.told["requests"] = None  # type: ignore[assignment]
+    assert (await rig.look(3600)).replicas == 1, "a pod that does not count"
+    rig.told["requests"] = 0
+    del rig.flights["ip-0"]
+    rig.holds(3)
+    found = await rig.look(3600)
+    assert (found.replicas, found.status["limitedBy"]) == (1, "MetricsMissing"), "a pod that does not answer"
+    assert found.status["explanation"] == "kept at 1: no pod answered how many requests it has"
+
+
+async def test_a_spec_that_was_not_proven_does_not_sleep_and_is_woken_for_it() -> None:
+    rig = Sleeper()
+    rig.has_proven("another")
+    found = await rig.look(3600)
+    assert (found.replicas, found.status["limitedBy"]) == (1, "NotProven")
+    assert found.status["explanation"].startswith("kept at 1 until a pod has proven this spec; ")
+    rig.has_proven(proof(rig.ep))
+    assert (await rig.look(3600)).replicas == 0
+    rig.no_pods()
+    await rig.look(60)
+    rig.has_proven("another")
+    assert (await rig.look()).replicas == 1
+
+
+async def test_what_is_held_wakes_it_with_as_many_as_that_takes() -> None:
+    rig = Sleeper()
+    assert (await rig.look(IDLE_SECONDS + 300)).replicas == 0
+    rig.no_pods()
+    await rig.look(60)
+    rig.woken.clear()
+    rig.holds(35)
+    found = await rig.look()
+    assert (found.replicas, found.status["demand"], rig.woken) == (4, 35, [KEY])
+    assert found.active == (True, Reason.LOAD_KNOWN, "no pod is ready; the gateway tells what waits")
+    rig.holds(0)  # they all leave again
+    for _ in range(120):
+        rig.asks_for(found.replicas)
+        found = await rig.look()
+    assert found.replicas == 1, "what was woken is kept until it was ready once"
+
+
+async def test_what_one_gateway_holds_wakes_it_while_another_one_is_silent() -> None:
+    rig = Sleeper()
+    await rig.look(IDLE_SECONDS + 300)
+    rig.no_pods()
+    rig.gateways.answer = Told(0, False, {"gateway": 0}, "the gateway at b is silent")
+    found = await rig.look()
+    assert (found.replicas, found.status["limitedBy"]) == (0, "GatewayNotReady")
+    assert found.active == (False, Reason.GATEWAY_NOT_READY, "the gateway at b is silent")
+    rig.gateways.answer = Told(12, False, {"gateway": 0}, "the gateway at b is silent")
+    assert (await rig.look()).replicas == 2
+
+
+async def test_a_new_operator_decides_nothing_before_a_gateway_has_answered() -> None:
+    rig = Sleeper()
+    rig.no_pods()
+    rig.gateways.begun = True
+    rig.gateways.answer = Told(0, False, {}, "no pod of the gateway is ready")
+    assert await rig.look(10) is None
+    assert rig.woken == []
+    rig.holds(1)
+    rig.gateways.begun = False
+    rig.scaler.held_changed("uid-of-demo")
+    await asyncio.wait_for(asyncio.gather(*rig.scaler._looks), 10)
+    assert rig.scaler.scaled(rig.ep).replicas == 1  # type: ignore[union-attr]
+
+
+async def test_a_change_of_what_is_held_is_looked_at_at_once() -> None:
+    rig = Sleeper()
+    await rig.look(IDLE_SECONDS + 300)
+    uid = rig.endpoint["metadata"]["uid"]
+    rig.asked.clear()
+    rig.scaler.held_changed(uid)
+    await asyncio.sleep(0)
+    assert rig.asked == [], "pods that are ready are asked by and by"
+    rig.no_pods()
+    await rig.look()
+    rig.holds(1)
+    rig.woken.clear()
+    rig.scaler.held_changed(uid)
+    rig.scaler.held_changed("of an endpoint that is not known")
+    await asyncio.wait_for(asyncio.gather(*rig.scaler._looks), 10)
+    assert rig.woken == [KEY]
+    assert rig.scaler.scaled(rig.ep).replicas == 1  # type: ignore[union-attr]
+
+
+async def test_asleep_nothing_is_told_again() -> None:
+    rig = Sleeper()
+    await rig.look(IDLE_SECONDS + 300)
+    rig.no_pods()
+    await rig.look(120)
+    rig.woken.clear()
+    await rig.look(3600)
+    assert rig.woken == []
+
+
+async def test_a_start_is_remembered_over_the_sleep_and_over_a_restart() -> None:
+    rig = Sleeper()
+    assert (await rig.look(IDLE_SECONDS)).status["startSeconds"] == 60
+    rig.no_pods()
+    assert (await rig.look(120)).status["startSeconds"] == 60
+    rig = Sleeper()
+    rig.has_proven(proof(rig.ep), startSeconds=41)
+    rig.no_pods()
+    assert (await rig.look()).status["startSeconds"] == 41
+    rig = Sleeper()
+    rig.has_proven("another", startSeconds=41)
+    rig.no_pods()
+    assert "startSeconds" not in (await rig.look()).status, "another model may load for longer"
+
+
+async def test_what_another_autoscaler_scales_sleeps_all_the_same() -> None:
+    rig = Sleeper(actuator="HPA", metric={})
+    assert (await rig.look(IDLE_SECONDS + 300)).replicas == 0
+    rig = Sleeper(min=1, idleSeconds=None, actuator="HPA", metric={})
+    assert await rig.look(600) is None
+
+
+def test_a_new_endpoint_begins_with_a_pod_and_one_that_was_proven_as_it_is() -> None:
+    ep = builders.parsed(scaling=SCALING | {"min": 0})
+    told = {"scaling": {"proven": proof(ep)}}
+    asleep = {"spec": {"replicas": 0}}
+    assert [initial(ep, live, status) for live in (None, asleep) for status in ({}, told)] == [1, 1, 1, 0]

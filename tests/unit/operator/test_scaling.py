@@ -97,6 +97,20 @@ CASES = [
     Case("not asleep before it was ready once", (0, 1), {"ready": 0},
          (1, None, "kept at 1 until 30 minutes have passed without a request; "
                    "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),
+    Case("not asleep before the spec is proven", (0, 1), {"awake": Limit.NOT_PROVEN},
+         (1, Limit.NOT_PROVEN, "kept at 1 until a pod has proven this spec; "
+                               "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),
+    Case("woken to prove a spec", (0, 0), {"awake": Limit.NOT_PROVEN},
+         (1, Limit.NOT_PROVEN, "kept at 1 until a pod has proven this spec; "
+                               "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),
+    Case("not asleep while a gateway does not tell", (0, 1), {"awake": Limit.GATEWAY_NOT_READY},
+         (1, Limit.GATEWAY_NOT_READY, "kept at 1 as not every pod of the gateway tells what it holds; "
+                                      "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),
+    Case("not woken by a gateway that does not tell", (0, 0), {"awake": Limit.GATEWAY_NOT_READY, "in_flight": None},
+         (0, Limit.GATEWAY_NOT_READY, "kept at 0 as not every pod of the gateway tells what it holds"), FROM_ZERO),
+    Case("down to the last one though a gateway does not tell", (0, 2), {"awake": Limit.GATEWAY_NOT_READY},
+         (1, Limit.GATEWAY_NOT_READY, "kept at 1 as not every pod of the gateway tells what it holds; "
+                                      "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),
     Case("not asleep on half an answer", (0, 1), {"complete": False},
          (1, Limit.METRICS_MISSING, "kept at 1: not every pod answered how many requests it has; "
                                     "0 requests in flight / 24 per replica = 0 replicas"), FROM_ZERO),

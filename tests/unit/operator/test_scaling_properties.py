@@ -29,6 +29,8 @@ class Look:
     share: float | None = 1.0
     rolling: bool = False
     room: int | None = None
+    awake: Limit | None = None
+    served: bool = False
 
 
 class Played:
@@ -56,6 +58,8 @@ class Played:
                 rolling=given_look.rolling,
                 cold_start_seconds=self.cold_start,
                 room=given_look.room,
+                awake=given_look.awake,
+                served=given_look.served,
             )
             self.state, decision = decide(self.state, self.bounds, signals)
             self.asked.append(self.replicas)
@@ -97,6 +101,8 @@ STRETCHES = st.builds(
         st.sampled_from([1.0, 1.0, 1.0, 0.5, None]),
         st.sampled_from([False, False, False, True]),
         st.none() | st.none() | st.integers(0, 12),
+        st.sampled_from([None, None, Limit.NOT_PROVEN, Limit.GATEWAY_NOT_READY]),
+        st.sampled_from([False, False, True]),
     ),
 )
 LOOKS = st.lists(STRETCHES, max_size=8).map(lambda stretches: [look for stretch in stretches for look in stretch])
@@ -270,9 +276,50 @@ def test_asleep_only_after_idle_seconds_and_awake_at_once(cold_start: float, loo
             if asked == 0:
                 room = 50 if look.room is None else look.room
                 assert count >= min(math.ceil(round(look.in_flight * look.share / 24 / 1.1, 6)), room, 50)
+        busy = now if look.served and look.share is not None else busy
         if asked > 0 and count == 0:
             assert now - busy >= 120
             assert look.share == 1.0
+            assert look.awake is None
+        if look.awake == Limit.NOT_PROVEN and look.room is None:
+            assert count >= 1
+
+
+@FEW
+@given(COLD_STARTS, st.sampled_from([10.0, 120.0, 1800.0]), st.lists(st.tuples(LOADS, st.integers(1, 60))))
+def test_between_two_sleeps_lies_a_request_and_between_sleep_and_wake_no_time(
+    cold_start: float, idle_seconds: float, visits: list[tuple[float, int]]
+) -> None:
+    """Every wake is somebody's, and brings at once what is asked for; idleness alone never wakes anything."""
+    looks = [look for load, number in visits for look in [*[Look(5.0, load)] * number, *[Look(5.0, 0.0)] * number]]
+    played = Played(Bounds(0, 100, 24, idle_seconds), cold_start, 1).play([*looks, *[Look(5.0, 0.0)] * 1000])
+    asleep_at: float | None = None
+    for look, now, asked, count in zip(
+        [*looks, *[Look(5.0, 0.0)] * 1000], played.times, played.asked, played.counts, strict=True
+    ):
+        if asked == 0 and count > 0:
+            assert look.in_flight > 0
+            assert count >= math.ceil(round(min(look.in_flight, 2400) / 24 / 1.1, 6))
+            woke_at = now
+        if asked > 0 and count == 0:
+            assert asleep_at is None or now - woke_at >= max(idle_seconds, cold_start)
+            asleep_at = now
+    assert played.counts[-1] == 0
+
+
+@FEW
+@given(COLD_STARTS, LOOKS, st.data())
+def test_a_new_leader_wakes_what_the_old_one_would_have_woken(
+    cold_start: float, looks: list[Look], data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(looks)))
+    old = Played(Bounds(0, 50, 24, 120.0), cold_start, 1).play(looks)
+    new = Played(Bounds(0, 50, 24, 120.0), cold_start, 1).play(looks[:at])
+    new.state = begin(new.replicas, new.now)
+    new.play(looks[at:])
+    for look, before, after in zip(looks[at:], old.asked[at:], new.counts[at:], strict=True):
+        if before == 0 and look.share is not None and look.room is None and look.in_flight * look.share > 0:
+            assert after > 0
 
 
 FIGURES = re.compile(r"([\d.e+]+) requests? in flight / ([\d.]+) per replica = (\d+) replica")

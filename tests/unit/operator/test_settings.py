@@ -33,6 +33,9 @@ CASES = {
     "BERTH_LEASE_SECONDS": Case("seconds", "15", 15),
     "BERTH_HTTP_PORT": Case("port", "0", 0),
     "BERTH_URL": Case("url", "http://b.ns.svc:9/", "http://b.ns.svc:9/"),
+    "BERTH_GATEWAY_SERVICE": Case("service", "berth-system/berth-gateway", "berth-system/berth-gateway"),
+    "BERTH_GATEWAY_FIRST_PORT": Case("port", "30000", 30000),
+    "BERTH_GATEWAY_PORTS": Case("count", "50", 50),
     "BERTH_LOG_LEVEL": Case("level", "DEBUG", "DEBUG"),
     "BERTH_LOG_FORMAT": Case("format", "console", "console"),
 }
@@ -80,7 +83,9 @@ def test_what_shapes_children_reaches_the_platform(monkeypatch: pytest.MonkeyPat
         image_pull_secrets=("a", "b"),
         pod_env=(("HF_ENDPOINT", "http://hub"),),
         url="http://b.ns.svc:9",
+        gateway_service="berth-system/berth-gateway",
     )
+    assert Settings().endpoint_ports() == range(30000, 30050)
 
 
 class Wrong(NamedTuple):
@@ -96,6 +101,7 @@ WRONG = [
     Wrong("BERTH_LEASE_SECONDS", "1", "greater than or equal to 2"),
     Wrong("BERTH_HTTP_PORT", "70000", "less than or equal to 65535"),
     Wrong("BERTH_RUN_AS_USER", "root", "valid integer"),
+    Wrong("BERTH_GATEWAY_SERVICE", "berth-gateway", "String should match pattern"),
     Wrong("BERTH_LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     Wrong("BERTH_LOG_FORMAT", "xml", "'json' or 'console'"),
     Wrong("BERTH_POD_ENV", "A=b", "JSON"),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from berth.api.conditions import Reason
 from berth.decide.admit import Refusal
 from berth.decide.plan import make_plan
-from berth.decide.summarize import PERMANENT, settling, summarize, unreadable
+from berth.decide.summarize import settling, summarize, unreadable
+from berth.decide.verdicts import PERMANENT
 from tests.builders import PLATFORM, T0, T1, container, deployment, endpoint, live, observed, parsed, pod
 
 Object = dict[str, Any]

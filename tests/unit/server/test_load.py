@@ -46,6 +46,12 @@ def test_engines_of_one_server_are_summed() -> None:
     assert (found["max_num_seqs"], found["kv_cache_tokens"], found["requests"], found["tokens"]) == (256, 8192, 8, 320)
 
 
+def test_what_the_launcher_asked_for_itself_is_no_request_of_anybody() -> None:
+    assert load(METRICS, {}, own=3)["requests"] == 1
+    assert load(METRICS, {}, own=5)["requests"] == 0, "asked for, and not counted yet"
+    assert load("", {}, own=1)["requests"] is None
+
+
 def test_what_is_not_told_is_not_zero() -> None:
     assert load("", {"max_num_seqs": 128}) == NOTHING
     assert load("", {}) == NOTHING

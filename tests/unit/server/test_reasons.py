@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from berth.decide.summarize import PERMANENT
+from berth.decide.verdicts import PERMANENT
 from berth_server import protocol
 from berth_server.reasons import PHASES, REAL, REASONS, RECORDED, UNPROVEN
 from tests.unit.server.test_diagnose import CASES

@@ -1,0 +1,3 @@
+module berth.dev/bench/gateway
+
+go 1.26.0
