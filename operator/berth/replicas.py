@@ -63,7 +63,8 @@ class Replicas:
             wanted = initial(ep, deployment, told) if scaled is None else min(max(scaled.replicas, spec.min), spec.max)
             # Asleep, there is no autoscaler: KEDA would wake what has a lower bound.
             if wanted and (resource := ACTUATORS.get(spec.actuator)):
-                first = wanted if deployment and not _count(deployment) else initial(ep, deployment, told)
+                wakes = sleeps(ep) and deployment is not None and _count(deployment) == 0
+                first = wanted if wakes else initial(ep, deployment, told)
                 return self._leave(ep, resource, deployment, first)
             ep = _with(ep, wanted)
         if deployment is None:

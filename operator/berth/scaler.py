@@ -142,7 +142,7 @@ class Scaler:
         if deployment is None or not prunable(ep, deployment):
             return  # deleted by hand, or that of an endpoint before: it comes, as it was decided
         watched = self._known(key, ep, endpoint.get("status"), deployment)
-        if sleeps(ep) and watched.scaled is None and self._held.begins():
+        if sleeps(ep) and self._held.begins():
             return  # it stays as it is for so long
         pods = self._cache.of(PODS, key)
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]

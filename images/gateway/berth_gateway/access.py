@@ -27,6 +27,7 @@ class Caller(NamedTuple):
 
 ANYBODY = Caller("", None, None)
 
+_MOST_KNOWN = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OWNER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._@-]{0,62})")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -42,14 +43,23 @@ class Access:
         # make keys with a digest that begins as they like and keys are too long to be tried.
         self._callers: Claims[bytes, Caller] = Claims()
         self._of_secret: dict[str, tuple[Age, frozenset[bytes]]] = {}
+        # Until a Secret changes, who comes with the same lines again is the same.
+        self._known: dict[bytes, Caller] = {}
 
-    def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller | None:
-        """Who sends a request with these headers; None: nobody who is known."""
+    def caller(self, headers: Iterable[tuple[bytes, bytes]], lines: bytes = b"") -> Caller | None:
+        """Who sends a request with these headers; None: nobody known. lines: those that may have a key, together."""
         if self.open:
             return ANYBODY
+        known = self._known.get(lines)
+        if known is not None:
+            return known
         for key in credentials.presented(headers):
             found = self._callers.holder(credentials.digest(key))
             if found is not None:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                if lines:
+                    self._known[lines] = found
                 return found
         return None
 
@@ -65,12 +75,14 @@ class Access:
         if caller is not None:
             for digest in digests:
                 self._callers.add(digest, age, caller)
+        self._known.clear()
         self._of_secret[name] = (age, digests)
         if problems:
             self.problems[name] = "; ".join(problems)
 
     def drop_secret(self, name: str) -> None:
         """A Secret is gone; nothing happens if it was not there."""
+        self._known.clear()
         self.problems.pop(name, None)
         age, digests = self._of_secret.pop(name, ((), frozenset()))
         for digest in digests:

@@ -61,19 +61,23 @@ def _by_affinity(endpoint: Endpoint, affinity: bytes, now: float, but: Collectio
         return None
     key = int.from_bytes(hashlib.blake2b(affinity, digest_size=7).digest(), "big")
     most = math.ceil(BOUND * (sum([pod.in_flight for pod in pods]) + 1) / len(pods))
-    return max((pod for pod in pods if pod.in_flight < most), key=lambda pod: key * pod.seed % _PRIME)
+    best, highest = None, -1
+    for pod in pods:
+        if pod.in_flight < most and (score := key * pod.seed % _PRIME) > highest:
+            best, highest = pod, score
+    return best
 
 
 def affinity_of(headers: Iterable[tuple[bytes, bytes]], named: Named | None) -> bytes | None:
     """What requests have in common that had better go to one pod: a session, a user, or how the prompt begins."""
-    session = next((value for name, value in headers if name == SESSION_HEADER), b"")
-    if session:
-        return b"session " + session
-    content = _content(named)
+    for name, value in headers:
+        if name == SESSION_HEADER and value:
+            return b"session " + value
+    content: dict[str, Any] = _content(named)
     for field in ("user", "prompt_cache_key"):
-        value = content.get(field)
-        if isinstance(value, str) and value:
-            return f"{field} {value}".encode()
+        found = content.get(field)
+        if isinstance(found, str) and found:
+            return f"{field} {found}".encode()
     for field in ("messages", "prompt", "prompts", "input"):
         if found := content.get(field):
             return b"prompt " + _beginning(found).encode()
@@ -94,6 +98,8 @@ def _content(named: Named | None) -> dict[str, Any]:
 
 def _beginning(value: Any) -> str:
     """The first PREFIX_CHARACTERS of what a prompt says, whatever it is made of."""
+    if type(value) is str:
+        return value[:PREFIX_CHARACTERS]
     text, waiting = "", [value]
     while waiting and len(text) < PREFIX_CHARACTERS:
         value = waiting.pop()

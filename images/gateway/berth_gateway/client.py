@@ -139,7 +139,8 @@ class Client(asyncio.Protocol):
         """Who may not ask is told so before a long body is read."""
         self._failure = None
         if self._port is None and exchange.route.kind != paths.HEALTH:
-            caller = self._relay.access.caller(exchange.asked.headers)
+            asked = exchange.asked
+            caller = self._relay.access.caller(asked.headers, asked.credentials)
             if caller is None:
                 self._failure = _NO_KEY
             else:
@@ -186,7 +187,8 @@ class Client(asyncio.Protocol):
             return
         if route.kind == paths.NONE:
             raise http.refused(f"The gateway serves no {asked.method} {asked.path[:100]}.", 404)
-        named = paths.model_of(route, asked.query, _header(asked.headers, b"content-type"), exchange.body)
+        content_type = _header(asked.headers, b"content-type") if route.where == paths.FORM else b""
+        named = paths.model_of(route, asked.query, content_type, exchange.body)
         if named is None:
             raise http.refused("No model is named: set model to one of the names that the list of models has.")
         model = named.model
@@ -199,7 +201,7 @@ class Client(asyncio.Protocol):
         # The key of this gateway is nobody else's.
         key = asked.credentials
         if not relay.access.open:
-            own = _header(asked.headers, ENDPOINT_KEY)
+            own = _header(asked.headers, ENDPOINT_KEY) if endpoint.own_keys else b""
             key = b"authorization: Bearer " + own + b"\r\n" if own else b""
         exchange.named, exchange.body = named, named.body
         if model not in endpoint.names:

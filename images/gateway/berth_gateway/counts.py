@@ -197,6 +197,10 @@ MOST_TAIL_BYTES = 4096
 # Quotes inside a text are escaped, so no completion can make up any of these. `usage` of OpenAI, its responses and
 # messages; `token_usage` of ScaleEGP. The objects hold numbers, null, and such objects.
 _USAGE = re.compile(rb'usage"\s*:\s*(\{(?:[^{}]++|\{[^{}]*+\})*+\})')
+# As vLLM writes it.
+_PLAIN_USAGE = re.compile(
+    rb'usage":\{"prompt_tokens":(\d{1,15}),"total_tokens":\d{1,15},"completion_tokens":(\d{1,15})[,}]'
+)
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt")
 _COMPLETION = ("completion_tokens", "output_tokens", "completion")
 _MOST_LOOKS = 4
@@ -218,6 +222,8 @@ def tokens_in(tail: bytes) -> tuple[int, int] | None:
         at = tail.rfind(b'usage"', 0, at)
         if at < 0:
             break
+        if plain := _PLAIN_USAGE.match(tail, at):
+            return int(plain[1]), int(plain[2])
         if (found := _USAGE.match(tail, at)) and (counts := _usage(found[1])):
             return counts
     at = tail.rfind(b'"num_')

@@ -312,8 +312,9 @@ class Exchange:
             self._end(b"")
             return
         # Without the headers, which may have a key in them.
-        query = paths.query_of(self.asked.query)
-        answer = dialect.failure(failure, http.Request(self.asked.method, self.route.rest, query, {}, self.body))
+        asked, body = self.asked, paths.for_refusal(self.body)
+        query = paths.query_of(asked.query)
+        answer = dialect.failure(failure, http.Request(asked.method, self.route.rest, query, {}, body))
         if failure.status == 401:
             answer = refusing.with_header(answer, "WWW-Authenticate", "Bearer")
         self.answer(answer, close)

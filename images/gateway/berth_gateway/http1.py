@@ -128,6 +128,12 @@ def _read_head(buffer: bytes, start: int, to_head: bool) -> tuple[Head, int] | N
     return Head(status, head, length, keep_alive, event_stream), end
 
 
+def without_chunks(head: Head) -> Head:
+    """The head of the same answer for a client that does not know of chunks: its end is that of the connection."""
+    lines = [line for line in head.head.split(b"\r\n") if not line.lower().startswith(b"transfer-encoding:")]
+    return head._replace(head=b"\r\n".join(lines), length=UNTIL_CLOSE)
+
+
 def _check_part(buffer: bytes, start: int) -> None:
     if len(buffer) - start >= MOST_HEAD_BYTES:
         raise BadAnswer("The head of the pod's answer is larger than 64 KiB.")

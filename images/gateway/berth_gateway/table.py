@@ -89,12 +89,14 @@ class Table:
     # Lookups.
 
     def find(self, name: str, vendor: bool = False) -> Endpoint | None:
-        """The endpoint that a model's name means: a served name, or namespace/name.
+        """The endpoint that a model's name means: namespace/name, or a served name.
+
+        In this order: nobody else can have what is said with a namespace (docs/adr/0007).
 
         vendor: or a served name with a vendor in front, as in one API. Where that is a namespace it is no vendor: what
         was deleted there is not looked for elsewhere.
         """
-        found = self._names.holder(name) or self._endpoints.get(name)
+        found = self._endpoints.get(name) or self._names.holder(name)
         if found is not None or not vendor:
             return found
         front, _, rest = name.partition("/")
@@ -113,12 +115,9 @@ class Table:
     def reachable(self) -> list[tuple[str, Endpoint]]:
         """Each name under which an endpoint is found, sorted; of one that has no name of its own, namespace/name."""
         if self._reachable is None:
-            found = [(name, endpoint) for endpoint in self._endpoints.values() for name in endpoint.holds]
-            found += [
-                (endpoint.key, endpoint)
-                for endpoint in self._endpoints.values()
-                if not endpoint.holds and self.find(endpoint.key) is endpoint
-            ]
+            found = []
+            for endpoint in self._endpoints.values():
+                found += [(name, endpoint) for name in endpoint.holds or (endpoint.key,)]
             self._reachable = sorted(found, key=lambda pair: pair[0])
         return self._reachable
 
@@ -135,6 +134,8 @@ class Table:
         if endpoint is None:
             endpoint = Endpoint(uid, namespace, name, metadata.get("creationTimestamp") or "", f"{namespace}/{name}")
             self._endpoints[endpoint.key] = endpoint
+            if (holder := self._names.holder(endpoint.key)) is not None:
+                holder.holds.discard(endpoint.key)
             self._in_namespace[namespace] = self._in_namespace.get(namespace, 0) + 1
             self._reachable = None
         self._name(endpoint, names_of(obj))
@@ -151,6 +152,8 @@ class Table:
         if endpoint is None:
             return
         self._name(endpoint, ())
+        if (holder := self._names.holder(endpoint.key)) is not None:
+            holder.holds.add(endpoint.key)
         self._reachable = None
         self._in_namespace[namespace] -= 1
         if not self._in_namespace[namespace]:
@@ -174,7 +177,7 @@ class Table:
             after = self._names.holder(name)
             if before is not None:
                 before.holds.discard(name)
-            if after is not None:
+            if after is not None and self._endpoints.get(name, after) is after:
                 after.holds.add(name)
         endpoint.names = names
         self._reachable = None

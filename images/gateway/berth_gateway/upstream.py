@@ -35,6 +35,7 @@ class Upstream(asyncio.Protocol):
         "_chunked",
         "_head",
         "_left",
+        "_pieces",
         "exchange",
         "idle_since",
         "pod",
@@ -53,6 +54,7 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._left = _HEAD
         self._chunked: http1.Chunked | None = None
+        self._pieces: list[bytes] | None = None
         self._head: http1.Head | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,6 +78,9 @@ class Upstream(asyncio.Protocol):
         try:
             if left == http1.CHUNKED:
                 assert self._chunked is not None
+                if self._pieces is not None:
+                    self._pass_on_plainly(exchange, data)
+                    return
                 end = self._chunked.feed(data)
                 self.tail.append(data)
                 if end < 0:
@@ -101,6 +106,19 @@ class Upstream(asyncio.Protocol):
                 self._read_refusal(exchange)
         except http1.BadAnswer as error:
             self._fail(f"a pod's answer is not understood: {error}")
+
+    def _pass_on_plainly(self, exchange: Exchange, data: bytes) -> None:
+        """What is in the chunks, for a client that does not know of chunks."""
+        assert self._chunked is not None
+        assert self._pieces is not None
+        end = self._chunked.feed(data, self._pieces)
+        plain = b"".join(self._pieces)
+        self._pieces.clear()
+        self.tail.append(plain)
+        if plain:
+            exchange.pass_on(plain)
+        if end >= 0:
+            self._end(end == len(data))
 
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
@@ -131,7 +149,7 @@ class Upstream(asyncio.Protocol):
         if len(self._buffer) < head.length:
             return
         body, self._buffer = self._buffer, b""
-        if exchange.is_refused_by_drain(body):
+        if exchange.is_refused_by_drain(body[: head.length]):
             self._release(head.keep_alive and len(body) == head.length)
             exchange.ask_another("drain", head, body)
             return
@@ -145,6 +163,12 @@ class Upstream(asyncio.Protocol):
         if length == http1.CHUNKED:
             self._left = http1.CHUNKED
             self._chunked = http1.Chunked()
+            if exchange.asked.version == "1.0":
+                self._pieces = []
+                exchange.begin_answer(http1.without_chunks(head), b"")
+                if rest and self.exchange is exchange:
+                    self._pass_on_plainly(exchange, rest)
+                return
             end = self._chunked.feed(rest) if rest else -1
         elif length == http1.UNTIL_CLOSE:
             self._left, end = http1.UNTIL_CLOSE, -1
@@ -165,7 +189,7 @@ class Upstream(asyncio.Protocol):
 
     def _release(self, reusable: bool) -> None:
         self.exchange = None
-        self._chunked = None
+        self._chunked = self._pieces = None
         if reusable and self.pod.ready and not self.transport.is_closing():
             self.transport.resume_reading()
             self.idle_since = asyncio.get_running_loop().time()

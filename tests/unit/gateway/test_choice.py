@@ -188,7 +188,7 @@ def test_a_session_a_user_and_the_beginning_of_a_prompt_are_common_in_this_order
     assert affinity_of(((b"x-session-id", b"s"),), body) == b"session s"
     assert affinity_of(((b"x-session-id", b""), (b"x-other", b"s")), body) == b"user u"
     assert affinity_of((), named({"model": "m", "prompt_cache_key": "k", "prompt": "p"})) == b"prompt_cache_key k"
-    assert affinity_of((), named({"model": "m", "user": "", "prompt": "p"})) == b"prompt p\n"
+    assert affinity_of((), named({"model": "m", "user": "", "prompt": "p"})) == b"prompt p"
     assert affinity_of((), named({"model": "m"})) is None
     assert affinity_of((), None) is None
     assert affinity_of(((b"x-session-id", b"s"),), None) == b"session s"

@@ -93,9 +93,15 @@ def test_a_name_that_is_given_up_is_the_next_ones() -> None:
     assert (key_of(table, "llama"), key_of(table, "x")) == ("b/new", "a/old")
 
 
-def test_an_exact_served_name_comes_before_namespace_and_name() -> None:
-    table = table_of(endpoint("a/llama", 0), endpoint("b/other", 9, "a/llama"))
-    assert key_of(table, "a/llama") == "b/other"
+def test_nobody_can_take_a_name_with_its_namespace() -> None:
+    table = table_of(endpoint("b/other", 0, "a/llama"))
+    other = table.find("a/llama")
+    assert other is not None
+    assert (other.key, other.holds) == ("b/other", {"a/llama"})
+    table.put_endpoint(endpoint("a/llama", 9))
+    assert (key_of(table, "a/llama"), other.holds) == ("a/llama", set())
+    table.drop_endpoint("a", "llama")
+    assert (key_of(table, "a/llama"), other.holds) == ("b/other", {"a/llama"})
 
 
 def test_an_endpoint_made_anew_under_its_name_is_another_one() -> None:
@@ -177,7 +183,7 @@ def test_the_reachable_names_are_those_that_lead_to_their_endpoint() -> None:
 
 def test_a_name_that_leads_elsewhere_is_not_reachable() -> None:
     table = table_of(endpoint("a/llama", 9), endpoint("b/other", 0, "llama", "a/llama"))
-    assert [(name, found.key) for name, found in table.reachable()] == [("a/llama", "b/other"), ("llama", "b/other")]
+    assert [(name, found.key) for name, found in table.reachable()] == [("a/llama", "a/llama"), ("llama", "b/other")]
 
 
 def test_the_reachable_names_follow_what_changes() -> None:

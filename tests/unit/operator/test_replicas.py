@@ -231,6 +231,13 @@ async def test_an_actuator_of_our_own_is_away_while_the_endpoint_sleeps_and_begi
     assert (await rig.replicas.decide(wide, {}))[0].wanted_replicas == 1
 
 
+async def test_what_was_decided_before_another_actuator_had_the_number_is_not_its_first_one() -> None:
+    rig = Rig(0, decided(4))
+    rig.cache.replace(AUTOSCALERS, [], "1")
+    wide = builders.parsed(scaling=SCALING | {"min": 2, "actuator": "HPA", "metric": METRIC})
+    assert (await rig.replicas.decide(wide, {}))[0].wanted_replicas == 2
+
+
 async def test_where_none_stays_no_pod_is_marked() -> None:
     rig = Rig(2, decided(0, "demo-0", "demo-1"))
     ep, scaled = await rig.replicas.decide(builders.parsed(scaling={"min": 0, "max": 5}), {})
