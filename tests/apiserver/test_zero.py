@@ -5,9 +5,11 @@ holds.  In: what is held, what pods report.  Out: objects, and the order of the 
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from local.controlplane import ControlPlane
 from local.kubectl import Kubectl
 from tests.apiserver.endpoints import Calls, endpoint, patch_pod_status, status, writes
 from tests.apiserver.launcher import Launcher
-from tests.apiserver.operators import SYSTEM_NAMESPACE, Operator
+from tests.apiserver.operators import SYSTEM_NAMESPACE, Operator, process
 from tests.apiserver.played import Gateway, GatewayService, bind, node, own_address
 from tests.apiserver.test_actuators import METRIC, change, counts, hpa
 from tests.apiserver.test_scaling import SECONDS, of, pods, ready_at, replicas
@@ -26,39 +28,55 @@ Object = dict[str, Any]
 
 FIRST_PORT, PORTS = 25000, 50
 ZERO = {"min": 0, "max": 3, "idleSeconds": 10, "target": {"inFlightPerReplica": 10}}
+AUTOSCALED = ZERO | {"actuator": "HPA", "metric": METRIC}
+SLEEPERS = dict.fromkeys(("quiet", "failing", "edited", "kept", "restarted", "refused"), ZERO) | {
+    "autoscaled": AUTOSCALED
+}
 ELSEWHERE = "198.51.100.{}"
 
 
-@pytest.fixture(scope="module")
-def reporting(kubectl: Kubectl) -> Iterator[None]:
-    """A node for all tests."""
-    with node(kubectl):
-        yield
+class Shared:
+    """One operator with a gateway of one pod. The pods of all endpoints have one launcher."""
 
-
-class Site:
-    """An operator with a gateway of one pod; the endpoint `demo`, whose pods all share one launcher."""
-
-    def __init__(self, kubectl: Kubectl, namespace: str, operator: Operator, stack: ExitStack) -> None:
-        self.kubectl, self.namespace, self.operator = kubectl, namespace, operator
+    def __init__(self, kubectl: Kubectl, operator: Operator, stack: ExitStack) -> None:
+        self.kubectl, self.operator = kubectl, operator
         self.address = own_address()
-        self.service = GatewayService(kubectl, namespace)
         self.gateway = stack.enter_context(Gateway(self.address))
         self.launcher = stack.enter_context(Launcher(self.address))
-        self.does(0)
+        self.service = GatewayService(kubectl, new_namespace(kubectl))
+        self.has_gateway()
 
-    def start(self, with_gateway: bool = True) -> None:
+    def has_gateway(self, *more: str, leaving: tuple[str, ...] = ()) -> None:
+        """The gateway's pod is ready, and others are, or leave."""
+        self.service.has(self.gateway.port, self.address, *more, leaving=leaving)
+
+    def has_no_gateway(self) -> None:
+        self.service.has(self.gateway.port)
+
+    def start(self) -> None:
         """The operator."""
-        if with_gateway:
-            self.service.has(self.gateway.port, self.address)
         self.operator.start(
             GATEWAY_SERVICE=self.service.name, GATEWAY_FIRST_PORT=str(FIRST_PORT), GATEWAY_PORTS=str(PORTS)
         )
 
+    def looks(self) -> None:
+        """The operator has had time to see what there is."""
+        asked = self.gateway.asked
+        eventually(lambda: self.gateway.asked > asked + 2, SECONDS, "the gateway is asked")
+
+
+class Site:
+    """The endpoint `demo` in a namespace of its own."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared, self.kubectl, self.gateway = shared, shared.kubectl, shared.gateway
+        self.namespace, self.address = new_namespace(shared.kubectl), shared.address
+        self.does(0)
+
     def does(self, running: int, ended: int = 0) -> None:
         """What the pods have to do."""
         told = {"v": 1, "running": running, "waiting": 0, "deferred": 0, "requests": ended, "tokens": 0}
-        self.launcher.load = told | {"max_num_seqs": 64, "kv_cache_tokens": 4096}
+        self.shared.launcher.load = told | {"max_num_seqs": 64, "kv_cache_tokens": 4096}
 
     def holds(self, requests: int, ended: int = 0) -> None:
         """What the gateway has for the endpoint."""
@@ -109,10 +127,41 @@ class Site:
         assert replicas(self.kubectl, self.namespace) == 0
 
 
-@pytest.fixture
-def site(kubectl: Kubectl, namespace: str, operator_process: Operator, reporting: None) -> Iterator[Site]:
+def new_namespace(kubectl: Kubectl) -> str:
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    kubectl.run("create", "namespace", name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def shared(kubectl: Kubectl, operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with ExitStack() as stack:
-        yield Site(kubectl, namespace, operator_process, stack)
+        operator = stack.enter_context(
+            process(operator_kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log")
+        )
+        stack.enter_context(node(kubectl))
+        found = Shared(kubectl, operator, stack)
+        found.start()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def asleep(shared: Shared) -> dict[str, Site]:
+    """An endpoint for each test that begins with one that sleeps: together they wait for it once."""
+    sites = {name: Site(shared) for name in SLEEPERS}
+    for name, site in sites.items():
+        site.kubectl.apply([endpoint(site.namespace, scaling=SLEEPERS[name])])
+    for site in sites.values():
+        site.serves()
+    for site in sites.values():
+        site.falls_asleep()
+    return sites
+
+
+@pytest.fixture
+def site(shared: Shared) -> Site:
+    """An endpoint that is not there yet."""
+    return Site(shared)
 
 
 def scaling(site: Site) -> Object:
@@ -134,7 +183,6 @@ def wrote(control_plane: ControlPlane, namespace: str) -> list[tuple[str, dateti
 def test_it_sleeps_when_nobody_asks_and_wakes_with_what_the_held_requests_need(
     site: Site, control_plane: ControlPlane
 ) -> None:
-    site.start()
     site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
     eventually(lambda: site.leads_to() == [site.address], SECONDS, "requests of its first start are held")
     site.becomes("False", "Starting")
@@ -181,27 +229,24 @@ def test_it_sleeps_when_nobody_asks_and_wakes_with_what_the_held_requests_need(
     assert "from 0 to 3: 25 requests in flight / 10 per replica = 3 replicas" in told
 
 
-def test_asleep_nothing_is_written_and_slices_follow_the_gateway_s_pods(site: Site, calls: Calls) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
+def test_asleep_nothing_is_written_and_slices_follow_the_gateway_s_pods(asleep: dict[str, Site], calls: Calls) -> None:
+    site = asleep["quiet"]
     eventually(lambda: site.kubectl.get("pods", "-n", site.namespace)["items"] == [], SECONDS, "no pods")
     settled(site, calls)
-    before, asked = writes(calls(site.namespace)), site.gateway.asked
-    eventually(lambda: site.gateway.asked > asked + 2, SECONDS, "the gateway is asked")
+    before = writes(calls(site.namespace))
+    site.shared.looks()
     assert writes(calls(site.namespace)) == before
 
     other = ELSEWHERE.format(7)
-    site.service.has(site.gateway.port, site.address, other)
+    site.shared.has_gateway(other)
     eventually(lambda: site.leads_to() == sorted([site.address, other]), SECONDS, "one more")
-    site.service.has(site.gateway.port, site.address, leaving=(other,))
+    site.shared.has_gateway(leaving=(other,))
     eventually(lambda: site.leads_to() == [site.address], SECONDS, "what leaves is gone at once")
-    site.service.has(site.gateway.port)
+    site.shared.has_no_gateway()
     site.becomes("False", "GatewayNotReady")
     assert site.leads_to() == []
     assert replicas(site.kubectl, site.namespace) == 0
-    site.service.has(site.gateway.port, site.address)
+    site.shared.has_gateway()
     site.becomes("True", "Asleep")
 
 
@@ -210,8 +255,7 @@ def settled(site: Site, calls: Calls) -> None:
     seen = [writes(calls(site.namespace)), None]
 
     def same() -> bool:
-        asked = site.gateway.asked
-        eventually(lambda: site.gateway.asked > asked, SECONDS, "the gateway is asked")
+        site.shared.looks()
         seen[:] = [writes(calls(site.namespace)), seen[0]]
         return seen[0] == seen[1]
 
@@ -219,22 +263,19 @@ def settled(site: Site, calls: Calls) -> None:
 
 
 def test_without_a_gateway_that_is_ready_the_last_pod_stays_and_status_says_why(site: Site) -> None:
-    site.start(with_gateway=False)
+    site.shared.has_no_gateway()
     site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
     site.serves()
     eventually(lambda: scaling(site).get("limitedBy") == "GatewayNotReady", SECONDS, "it is said")
     assert scaling(site)["explanation"].startswith("kept at 1 as not every pod of the gateway tells what it holds; ")
     assert of(site.kubectl, site.namespace, "ScalingActive")["reason"] == "GatewayNotReady"
     assert site.ready() == ("True", "Serving")
-    site.service.has(site.gateway.port, site.address)
-    site.falls_asleep()
+    site.shared.has_gateway()
+    eventually(lambda: scaling(site).get("limitedBy") is None, SECONDS, "nothing keeps it awake any more")
 
 
-def test_a_wake_that_fails_says_why_and_its_mending_is_noticed(site: Site) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
+def test_a_wake_that_fails_says_why_and_its_mending_is_noticed(asleep: dict[str, Site]) -> None:
+    site = asleep["failing"]
     site.holds(1)
     site.becomes("True", "Waking")
     eventually(lambda: pods(site.kubectl, site.namespace), SECONDS, "a pod")
@@ -254,11 +295,8 @@ def test_a_wake_that_fails_says_why_and_its_mending_is_noticed(site: Site) -> No
 LAUNCHER_SAID = {"v": 1, "reason": "TokenRejected", "message": "the hub refuses the token", "suggestion": "Renew it."}
 
 
-def test_an_edit_while_asleep_is_proven_before_it_sleeps_again(site: Site) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
+def test_an_edit_while_asleep_is_proven_before_it_sleeps_again(asleep: dict[str, Site]) -> None:
+    site = asleep["edited"]
     proven = scaling(site)["proven"]
     change(site.kubectl, site.namespace, scaling={"max": 5})
     eventually(lambda: status(site.kubectl, site.namespace)["observedGeneration"] == 2, SECONDS, "the edit")
@@ -268,43 +306,34 @@ def test_an_edit_while_asleep_is_proven_before_it_sleeps_again(site: Site) -> No
     site.becomes("False", "Starting")
     site.serves()
     eventually(lambda: scaling(site).get("proven") not in (None, proven), SECONDS, "the proof")
-    site.falls_asleep()
 
 
-def test_a_new_operator_goes_on_where_the_old_one_was(site: Site) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
+def test_a_new_operator_goes_on_where_the_old_one_was(asleep: dict[str, Site]) -> None:
+    site = asleep["restarted"]
     port = (site.slice() or {})["ports"][0]["port"]
     eventually(lambda: of(site.kubectl, site.namespace, "ScalingActive")["status"] == "True", SECONDS, "all is known")
     active = of(site.kubectl, site.namespace, "ScalingActive")
     with counts(site.kubectl, site.namespace) as seen:
-        site.operator.kill()
-        site.start()
-        asked = site.gateway.asked
-        eventually(lambda: site.gateway.asked > asked + 2, SECONDS, "the gateway is asked")
+        site.shared.operator.kill()
+        site.shared.start()
+        site.shared.looks()
         assert of(site.kubectl, site.namespace, "ScalingActive") == active
-        site.operator.kill()
+        site.shared.operator.kill()
         site.holds(1)  # while nobody looks
-        site.start()
+        site.shared.start()
         eventually(lambda: replicas(site.kubectl, site.namespace) == 1, SECONDS, "it wakes")
-        site.operator.kill()
+        site.shared.operator.kill()
         eventually(lambda: pods(site.kubectl, site.namespace), SECONDS, "a pod")
         site.report()
         site.holds(0, ended=1)
-        site.start()
+        site.shared.start()
         eventually(lambda: site.leads_to() == [], SECONDS, "the Service leads to pods alone")
-        site.falls_asleep()
-    assert seen == [0, 1, 0]
+    assert seen == [0, 1]
     assert (site.slice() or {})["ports"][0]["port"] == port
 
 
-def test_suspended_or_kept_awake_there_is_no_way_to_the_gateway(site: Site) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
+def test_suspended_or_kept_awake_there_is_no_way_to_the_gateway(asleep: dict[str, Site]) -> None:
+    site = asleep["kept"]
     change(site.kubectl, site.namespace, scaling={"min": 1, "idleSeconds": None})
     eventually(lambda: replicas(site.kubectl, site.namespace) == 1, SECONDS, "it is woken")
     assert site.leads_to() == [site.address], "requests are held until a pod is ready"
@@ -325,40 +354,16 @@ def test_suspended_or_kept_awake_there_is_no_way_to_the_gateway(site: Site) -> N
     assert site.leads_to() is None
 
 
-def test_another_autoscaler_of_its_own_is_gone_while_it_sleeps(site: Site) -> None:
-    site.start()
-    wide = ZERO | {"actuator": "HPA", "metric": METRIC}
-    site.kubectl.apply([endpoint(site.namespace, scaling=wide)])
-    site.serves()
-    assert hpa(site.kubectl, site.namespace)["spec"]["minReplicas"] == 1
-    site.falls_asleep()
+def test_another_autoscaler_of_its_own_is_gone_while_it_sleeps(asleep: dict[str, Site]) -> None:
+    site = asleep["autoscaled"]
     assert not hpa(site.kubectl, site.namespace)
     site.holds(25)
     eventually(lambda: replicas(site.kubectl, site.namespace) == 3, SECONDS, "what is held needs three")
     eventually(lambda: hpa(site.kubectl, site.namespace), SECONDS, "its autoscaler")
-
-
-def test_an_endpoint_that_may_sleep_is_refused_where_no_gateway_is_installed(site: Site) -> None:
-    site.start()
-    site.kubectl.apply([endpoint(site.namespace, scaling=ZERO)])
-    site.serves()
-    site.falls_asleep()
-    site.operator.stop()
-    site.operator.start()
-    said = site.becomes("False", "GatewayMissing")
-    assert said["message"].endswith("It is asleep, and stays so until then")
-    assert of(site.kubectl, site.namespace, "Accepted")["reason"] == "GatewayMissing"
-    assert replicas(site.kubectl, site.namespace) == 0
-    change(site.kubectl, site.namespace, scaling={"min": 1, "idleSeconds": None})
-    eventually(lambda: replicas(site.kubectl, site.namespace) == 1, SECONDS, "it is woken")
-    eventually(lambda: pods(site.kubectl, site.namespace), SECONDS, "a pod")
-    site.report()
-    site.becomes("True", "Serving")
-    eventually(lambda: site.leads_to() is None, SECONDS, "the slice is gone")
+    assert hpa(site.kubectl, site.namespace)["spec"]["minReplicas"] == 1
 
 
 def test_of_two_endpoints_with_one_name_the_younger_says_so_until_the_older_is_gone(site: Site) -> None:
-    site.start()
     model = {"source": "pvc://models/tiny", "servedNames": ["llama"]}
     site.kubectl.apply([endpoint(site.namespace, "older", model=model)])
     eventually(lambda: status(site.kubectl, site.namespace, "older"), SECONDS, "the older one")
@@ -387,3 +392,19 @@ def test_of_two_endpoints_with_one_name_the_younger_says_so_until_the_older_is_g
     assert status(site.kubectl, site.namespace, "older")["ignored"] == []
     site.kubectl.run("delete", "mep", "older", "-n", site.namespace)
     eventually(lambda: status(site.kubectl, site.namespace, "another")["ignored"] == [], SECONDS, "it has the name")
+
+
+def test_an_endpoint_that_may_sleep_is_refused_where_no_gateway_is_installed(asleep: dict[str, Site]) -> None:
+    site = asleep["refused"]
+    site.shared.operator.stop()
+    site.shared.operator.start()
+    said = site.becomes("False", "GatewayMissing")
+    assert said["message"].endswith("It is asleep, and stays so until then")
+    assert of(site.kubectl, site.namespace, "Accepted")["reason"] == "GatewayMissing"
+    assert replicas(site.kubectl, site.namespace) == 0
+    change(site.kubectl, site.namespace, scaling={"min": 1, "idleSeconds": None})
+    eventually(lambda: replicas(site.kubectl, site.namespace) == 1, SECONDS, "it is woken")
+    eventually(lambda: pods(site.kubectl, site.namespace), SECONDS, "a pod")
+    site.report()
+    site.becomes("True", "Serving")
+    eventually(lambda: site.leads_to() is None, SECONDS, "the slice is gone")

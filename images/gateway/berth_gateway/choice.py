@@ -55,12 +55,20 @@ def choose(endpoint: Endpoint, affinity: bytes | None, now: float, but: Collecti
 
 
 def _by_affinity(endpoint: Endpoint, affinity: bytes, now: float, but: Collection[Pod]) -> Pod | None:
-    pods = [pod for pod in endpoint.ready if pod not in but] if but else endpoint.ready
-    pods = [pod for pod in pods if pod.ejected_until <= now] or pods
+    pods = endpoint.ready
+    if but:
+        pods = [pod for pod in pods if pod not in but]
+    for pod in pods:
+        if pod.ejected_until > now:
+            pods = [pod for pod in pods if pod.ejected_until <= now] or pods
+            break
     if not pods:
         return None
     key = int.from_bytes(hashlib.blake2b(affinity, digest_size=7).digest(), "big")
-    most = math.ceil(BOUND * (sum([pod.in_flight for pod in pods]) + 1) / len(pods))
+    requests = 1
+    for pod in pods:
+        requests += pod.in_flight
+    most = math.ceil(BOUND * requests / len(pods))
     best, highest = None, -1
     for pod in pods:
         if pod.in_flight < most and (score := key * pod.seed % _PRIME) > highest:

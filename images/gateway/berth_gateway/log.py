@@ -20,7 +20,7 @@ MOST_LINES = 1024
 
 _MOST_PATH_CHARACTERS = 256
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?![^-])")
-_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_MOST_COMMON = 1000
 
 
 class AccessLog:
@@ -31,6 +31,8 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._rest = b""
         self.lost = 0
+        self._common: dict[tuple[str, ...], str] = {}
+        self._second, self._stamp = -1, ""
 
     def line(
         self,
@@ -56,8 +58,24 @@ class AccessLog:
             self.lost += 1
             return
         trace = _TRACE.match(traceparent) if traceparent else None
-        entry = {
-            "timestamp": datetime.fromtimestamp(time, UTC),
+        # What many lines have in common is written as JSON once.
+        key = (namespace, endpoint, owner, api, method, path, pod)
+        common = self._common.get(key) or self._begin(key)
+        second = int(time)
+        if second != self._second:
+            self._second, self._stamp = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        first = "null" if first_byte_seconds is None else f"{first_byte_seconds:.6f}"
+        self._lines.append(
+            f'{{"timestamp":"{self._stamp}.{int((time - second) * 1e6):06}Z",{common},"status":{status},'
+            f'"seconds":{seconds:.6f},"first_byte_seconds":{first},"held_seconds":{held_seconds:.6f},'
+            f'"bytes":{answer_bytes},"retries":{retries},"trace_id":"{trace[1] if trace else ""}"}}\n'.encode()
+        )
+        if len(self._lines) % PIECE_LINES == 0:
+            self.flush()
+
+    def _begin(self, key: tuple[str, ...]) -> str:
+        namespace, endpoint, owner, api, method, path, pod = key
+        common = {
             "event": "request ended",
             "namespace": namespace,
             "endpoint": endpoint,
@@ -65,18 +83,12 @@ class AccessLog:
             "api": api,
             "method": method,
             "path": path.partition("?")[0][:_MOST_PATH_CHARACTERS],
-            "status": status,
-            "seconds": int(seconds * 1e6) / 1e6,
-            "first_byte_seconds": None if first_byte_seconds is None else int(first_byte_seconds * 1e6) / 1e6,
-            "held_seconds": int(held_seconds * 1e6) / 1e6,
-            "bytes": answer_bytes,
-            "retries": retries,
             "pod": pod,
-            "trace_id": trace[1] if trace else "",
         }
-        self._lines.append(orjson.dumps(entry, option=_OPTIONS))
-        if len(self._lines) % PIECE_LINES == 0:
-            self.flush()
+        if len(self._common) >= _MOST_COMMON:
+            self._common.clear()
+        found = self._common[key] = orjson.dumps(common).decode()[1:-1]
+        return found
 
     def flush(self) -> None:
         """Write what waits, as far as that goes without waiting."""

@@ -80,7 +80,7 @@ def test_a_line_says_what_became_of_a_request() -> None:
         "method": "POST",
         "path": "/v1/chat/completions",
         "status": 200,
-        "seconds": 1.234567,
+        "seconds": 1.234568,
         "first_byte_seconds": 0.25,
         "held_seconds": 0.0,
         "bytes": 612,
