@@ -72,6 +72,8 @@ class Replicas:
         live, ours = _count(deployment), ep.wanted_replicas
         if live == ours and key not in self._rivals and not _was_left(told):
             return ep, scaled
+        if not ours and any(child and prunable(ep, child) for child in self._autoscalers(ep)):
+            return ep, scaled  # Berth's own, which goes before it sleeps
         rival = await self.lookups.autoscaler(ep.namespace, ep.name)
         if rival is None or (live == 0 and not rival.from_zero):
             self._rivals.pop(key, None)
@@ -85,6 +87,9 @@ class Replicas:
         active = (False, Reason.FOREIGN_AUTOSCALER, f"{what}; Berth leaves it alone")
         ceded = replace(scaled, replicas=live, active=active) if scaled else Scaled(live, (), None, active)
         return ep.model_copy(update={"decided_replicas": live, "replicas_left": True}), ceded
+
+    def _autoscalers(self, ep: Endpoint) -> list[Object | None]:
+        return [self.cache.get(resource, ep.namespace, ep.name) for resource in ACTUATORS.values()]
 
     def _leave(
         self, ep: Endpoint, resource: Resource, deployment: Object | None, first: int

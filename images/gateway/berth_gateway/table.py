@@ -91,7 +91,7 @@ class Table:
     def find(self, name: str, vendor: bool = False) -> Endpoint | None:
         """The endpoint that a model's name means: namespace/name, or a served name.
 
-        In this order: nobody else can have what is said with a namespace (docs/adr/0007).
+        In this order: nobody else can have what is said with a namespace (docs/adr/0008).
 
         vendor: or a served name with a vendor in front, as in one API. Where that is a namespace it is no vendor: what
         was deleted there is not looked for elsewhere.

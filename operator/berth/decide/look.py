@@ -104,7 +104,7 @@ def signals(watched: Watched, look: Look, now: float) -> Signals:
         replicas=look.replicas,
         ready=len(look.ready),
         rolling=load.is_rolling(look.deployment),
-        cold_start_seconds=watched.start_seconds or load.START_SECONDS,
+        cold_start_seconds=load.START_SECONDS if watched.start_seconds is None else watched.start_seconds,
         room=room.replicas if room else None,
         room_limit=room.limit if room else Limit.QUOTA,
         full=load.is_full(room, now - (watched.full_since or now)),

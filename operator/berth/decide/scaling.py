@@ -146,6 +146,8 @@ def _explain_fewer(
 def _explain_more(load: str, state: State, bounds: Bounds, signals: Signals, replicas: int) -> tuple[Limit | None, str]:
     if replicas == bounds.min:
         return Limit.MIN_REPLICAS, f"{load}; spec.scaling.min is {bounds.min}"
+    if replicas == 1 and signals.awake == Limit.NOT_PROVEN:
+        return signals.awake, f"kept at 1 {_AWAKE[signals.awake]}; {load}"
     if signals.rolling:
         return Limit.ROLLOUT, f"kept at {replicas} while a rollout is under way; {load}"
     if not signals.complete:

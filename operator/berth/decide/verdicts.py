@@ -57,7 +57,7 @@ def conditions(
     verdicts: dict[Type, Verdict] = {
         Type.ACCEPTED: accepted,
         Type.AVAILABLE: _available(ep, deployment, problems, waking, before),
-        Type.PROGRESSING: _progressing(ep, deployment, refusal, problems, waking),
+        Type.PROGRESSING: _progressing(ep, deployment, refusal, waking, before),
     }
     verdicts[Type.READY] = _ready(ep, deployment, seen.conflicts, verdicts, problems)
     if active := scaling_active(ep, seen, refusal, before):
@@ -80,6 +80,8 @@ def _available(
     counts = (deployment or {}).get("status") or {}
     ready, wanted = counts.get("readyReplicas", 0), ep.wanted_replicas
     start = about(start_seconds(before))
+    if _is_to_be_proven(ep, before):
+        return (False, Reason.STARTING, "a pod has to prove this spec before the endpoint may sleep")
     if _is_asleep(ep):
         if ep.gateway is None or not ep.gateway.addresses:
             return (False, Reason.GATEWAY_NOT_READY, "asleep, and no pod of the gateway is ready to take requests")
@@ -98,6 +100,11 @@ def _available(
 
 def _is_asleep(ep: Endpoint) -> bool:
     return sleeps(ep) and not ep.wanted_replicas and not ep.replicas_left
+
+
+def _is_to_be_proven(ep: Endpoint, before: Mapping[str, Any]) -> bool:
+    """Whether it was edited in its sleep: a pod is about to be started."""
+    return _is_asleep(ep) and proven(before) != proof(ep)
 
 
 def _is_waking(ep: Endpoint, deployment: Mapping[str, Any] | None, before: Mapping[str, Any]) -> bool:
@@ -155,11 +162,13 @@ def _progressing(
     ep: Endpoint,
     deployment: Mapping[str, Any] | None,
     refusal: Refusal | None,
-    problems: Sequence[Problem],
     waking: bool,
+    before: Mapping[str, Any],
 ) -> Verdict:
     counts = (deployment or {}).get("status") or {}
     ready, wanted = counts.get("readyReplicas", 0), ep.wanted_replicas
+    if refusal is None and _is_to_be_proven(ep, before):
+        return (True, Reason.STARTING, "a pod is about to be started")
     if refusal is None and _is_asleep(ep):
         return (False, Reason.ASLEEP, "there are no pods, as nobody asks for anything")
     if refusal is not None:
@@ -198,7 +207,7 @@ def _ready(
     if verdicts[Type.AVAILABLE][1] in (Reason.ASLEEP, Reason.WAKING, Reason.GATEWAY_NOT_READY):
         return verdicts[Type.AVAILABLE]
     rollout = unfinished(ep, deployment)
-    if not ep.wanted_replicas and rollout is None:
+    if not ep.wanted_replicas and rollout is None and verdicts[Type.AVAILABLE][1] != Reason.STARTING:
         return (True, Reason.SUSPENDED, _suspended(ep))
     for needed in READY_NEEDS:
         if not verdicts[needed][0]:

@@ -211,6 +211,12 @@ async def test_an_actuator_of_our_own_is_away_while_the_endpoint_sleeps_and_begi
     ep, scaled = await rig.replicas.decide(wide, {})
     assert (ep.autoscaler, ep.wanted_replicas, ep.replicas_left) == (None, 0, False)
     assert scaled == decided(0)
+    rig.rival = Autoscaler("demo", False)
+    assert not (await rig.replicas.decide(wide, {}))[0].replicas_left, "its own is no other one's"
+    rig.cache.replace(AUTOSCALERS, [], str(rig.version + 1))
+    assert (await rig.replicas.decide(wide, {}))[0].replicas_left
+    rig.rival = None
+    rig.put(AUTOSCALERS, child)
 
     rig.has(0)
     rig.decided = decided(4)

@@ -371,7 +371,8 @@ async def test_a_spec_that_was_not_proven_does_not_sleep_and_is_woken_for_it() -
     rig.no_pods()
     await rig.look(60)
     rig.has_proven("another")
-    assert (await rig.look()).replicas == 1
+    found = await rig.look()
+    assert (found.replicas, found.status["limitedBy"]) == (1, "NotProven")
 
 
 async def test_what_is_held_wakes_it_with_as_many_as_that_takes() -> None:
@@ -444,6 +445,16 @@ async def test_asleep_nothing_is_told_again() -> None:
     rig.woken.clear()
     await rig.look(3600)
     assert rig.woken == []
+
+
+async def test_a_start_that_takes_no_time_is_measured_too() -> None:
+    rig = Sleeper()
+    pod = rig.cache.get(PODS, builders.NAMESPACE, "demo-0")
+    assert pod is not None
+    pod["status"]["conditions"][0]["lastTransitionTime"] = builders.T0
+    rig.put(PODS, {**pod, "metadata": {**pod["metadata"]}})
+    found = await rig.look(IDLE_SECONDS)
+    assert (found.replicas, found.status["startSeconds"]) == (0, 0), "the window is not that of an unknown start"
 
 
 async def test_a_start_is_remembered_over_the_sleep_and_over_a_restart() -> None:
