@@ -9,6 +9,9 @@ import gzip
 import json
 from typing import Any, NamedTuple
 
+TOKENS = 8
+"""That each way asks for: more than a launcher, which asks for one now and then, gets meanwhile."""
+
 REFUSED = "refused"
 OURS = "own model answers"
 """The request names the other's model where nothing reads it: it is served as what it is, one for the own model."""
@@ -81,7 +84,7 @@ def ways(t: Tenants) -> list[Way]:
 
 
 def _completion(model: Any) -> dict[str, Any]:
-    return {"model": model, "prompt": "Hello", "max_tokens": 4, "temperature": 0}
+    return {"model": model, "prompt": "Hello", "max_tokens": TOKENS, "temperature": 0}
 
 
 def _names(t: Tenants) -> list[Way]:
