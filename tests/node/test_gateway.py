@@ -39,7 +39,7 @@ from tests.contracts.apis.test_clients import (
 from tests.contracts.apis.test_pages import *  # noqa: F403
 from tests.node import endpoints, gateway, tenancy, wake
 from tests.node.patience import IMPATIENT, by_default, is_timeout, survives, words
-from tests.node.tenancy import TOKENS, Tenants, Way
+from tests.node.tenancy import ASKED_TOKENS, Tenants, Way
 from tests.waiting import eventually
 
 # Of the first test, which brings two vLLMs up.
@@ -229,7 +229,7 @@ def taken(kubectl: Kubectl, namespace: str, name: str) -> tuple[float, float]:
 
 def nothing_came(before: tuple[float, float], after: tuple[float, float]) -> bool:
     """Whether only the launcher has asked."""
-    return after[0] - before[0] < TOKENS and after[1] == before[1]
+    return after[0] - before[0] < ASKED_TOKENS and after[1] == before[1]
 
 
 def port_of(kubectl: Kubectl, namespace: str, name: str) -> int:
@@ -291,11 +291,11 @@ def test_the_counters_that_show_it_move_for_who_may(kubectl: Kubectl, tenants: T
     address = gateway.addresses(kubectl)[0]
     with gateway.key(kubectl, tenants.their_namespace) as key:
         before = taken(kubectl, tenants.their_namespace, THEIRS)
-        body = {"model": THEIR_MODEL, "prompt": ON_THE_PAGE, "max_tokens": TOKENS}
+        body = {"model": THEIR_MODEL, "prompt": ON_THE_PAGE, "max_tokens": ASKED_TOKENS}
         assert gateway.exchange(address, gateway.PORT, tenancy.request(key, body))[0] == [200]
         after = taken(kubectl, tenants.their_namespace, THEIRS)
     assert not nothing_came(before, after)
-    assert (after[0] - before[0] >= TOKENS, after[1] - before[1]) == (True, 1)
+    assert (after[0] - before[0] >= ASKED_TOKENS, after[1] - before[1]) == (True, 1)
 
 
 def test_without_a_key_nothing_is_told(kubectl: Kubectl, tenants: Tenants) -> None:
