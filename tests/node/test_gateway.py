@@ -250,7 +250,9 @@ def through_ports(tenants: Tenants, theirs_port: int) -> list[tuple[Way, int]]:
         "own namespace/name": tenancy.request(tenants.key, named),
         "own model, Host of the own Service": tenancy.request(tenants.key, ours, host=service),
         "own model, absolute URI of the own Service": tenancy.request(tenants.key, ours, path, host=service),
-        "own model, query of LLMEngine": tenancy.request(tenants.key, {"prompt": "a", "max_new_tokens": 1}, query),
+        "own model, query of LLMEngine": tenancy.request(
+            tenants.key, {"prompt": "a", "max_new_tokens": 1, "temperature": 0}, query
+        ),
         "own model, ScaleEGP": tenancy.request(
             tenants.key, {**ours, "model": f"v/{tenants.ours}"}, "/egp/v5/completions"
         ),
