@@ -12,6 +12,7 @@ from berth_gateway.access import allows
 from berth_gateway.exchange import Exchange
 from berth_gateway.reading import BadRequest, Reader
 from berth_gateway.table import Endpoint
+from berth_gateway.upstream import HIGH_WATER_BYTES
 
 if TYPE_CHECKING:
     from berth_gateway.relay import Relay
@@ -66,7 +67,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=65536)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self._relay.clients.add(self)
         if self._port is not None:
             self.bound = self._relay.owner(self._port)

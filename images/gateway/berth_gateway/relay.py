@@ -28,8 +28,6 @@ HEAD_SECONDS = 30
 BODY_PAUSE_SECONDS = 60
 LINGER_SECONDS = 3
 BACKLOG = 1024
-MOST_BODIES_BYTES = 512 * 1024 * 1024
-"""Of long requests that are still arriving, of all clients together."""
 
 
 class Relay:
@@ -55,7 +53,7 @@ class Relay:
         self.now = now
         self.clock = clock
         self.most_body_bytes = settings.most_body_bytes
-        self.most_bodies_bytes = MOST_BODIES_BYTES
+        self.most_bodies_bytes = settings.most_bodies_bytes
         self.body_bytes = 0
         """Of requests that have not arrived whole, without the first of each."""
         self.clients: set[Client] = set()

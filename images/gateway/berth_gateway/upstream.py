@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 4.0
 """How long a connection is kept for another request. A pod that drains closes those without one after five seconds."""
-HIGH_WATER_BYTES = 256 * 1024
+HIGH_WATER_BYTES = 64 * 1024
 
 _HEAD = -3
 """The answer's head has not come whole."""
@@ -59,7 +59,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=65536)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
 
     def ask(self, exchange: Exchange, request: bytes) -> None:
         """Send a request; its answer goes to `exchange`."""

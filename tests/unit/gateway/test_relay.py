@@ -341,3 +341,17 @@ async def test_nothing_is_left_counted_after_a_storm() -> None:
         assert rig.relay.under_way == set()
         assert [pod.in_flight for pod in found.pods.values()] == [0]
         assert rig.relay.body_bytes == rig.holds.count == 0
+
+
+async def test_long_bodies_of_all_clients_together_are_bounded() -> None:
+    async with running(most_bodies_bytes=1024 * 1024) as rig, rig.connect() as one, rig.connect() as other:
+        for client in (one, other):
+            key = f"x-api-key: {KEY}\r\n"
+            await client.send(
+                f"POST /v1/completions HTTP/1.1\r\nHost: g\r\n{key}Content-Length: 9000000\r\n\r\n".encode()
+            )
+        await one.send(b"x" * 1_900_000)
+        await until(lambda: rig.relay.body_bytes > 0, "a long body")
+        await other.send(b"x" * 1_900_000)
+        assert (await other.answer())[0] == 503
+        await until(lambda: rig.relay.body_bytes < 1024 * 1024, "it is not counted any more")
