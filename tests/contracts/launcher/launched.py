@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,6 +204,30 @@ class Launched:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(engine, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def slowed(self) -> Iterator[None]:
+        """vLLM's engine gets a little of the time, so that what takes it seconds takes longer than anything here.
+
+        It is not stopped for as long as a second: its processes wake each other, and that may be lost when one of
+        them is stopped while it turns from spinning to sleeping, which it does after one (vLLM 0.26).
+        """
+        engine, over = self.engine(), threading.Event()
+
+        def slow() -> None:
+            while not over.is_set():
+                os.kill(engine, signal.SIGSTOP)
+                over.wait(0.1)
+                os.kill(engine, signal.SIGCONT)
+                over.wait(0.005)
+
+        slowing = threading.Thread(target=slow)
+        slowing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            slowing.join()
 
     @contextlib.contextmanager
     def engine_comes_last(self) -> Iterator[None]:

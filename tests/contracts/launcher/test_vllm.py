@@ -48,19 +48,14 @@ def load(launched: Launched) -> dict[str, Any]:
     return found
 
 
-def stream(launched: Launched, first: Callable[[], None]) -> dict[str, Any]:
-    """A streamed completion: how it ended. first: called when its first event has come."""
+def stream(launched: Launched) -> dict[str, Any]:
+    """A streamed completion: how it ended."""
     connection = http.client.HTTPConnection("127.0.0.1", launched.port, timeout=120)
     body = {"model": "tiny", "prompt": "the", "max_tokens": 1500, "stream": True, "ignore_eos": True}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
     connection.request("POST", "/v1/completions", json.dumps(body), headers)
     response = connection.getresponse()
-    events = []
-    for line in response:
-        if line.startswith(b"data: "):
-            events.append(line.removeprefix(b"data: ").strip())
-            if len(events) == 1:
-                first()
+    events = [line.removeprefix(b"data: ").strip() for line in response if line.startswith(b"data: ")]
     return {"done": events[-1], "reason": json.loads(events[-2])["choices"][0]["finish_reason"], "tokens": len(events)}
 
 
@@ -92,21 +87,15 @@ def test_serves_drains_and_ends_with_a_stream_in_flight(launch: Launch) -> None:
                 return response
 
         assert (refusal().status, refusal().getheader("connection")) == (401, None)
-        started, result, frozen = threading.Event(), {}, contextlib.ExitStack()
-
-        def freeze() -> None:  # at once: the engine is done within seconds
-            frozen.enter_context(launched.frozen())
-            started.set()
-
-        client = threading.Thread(target=lambda: result.update(stream(launched, freeze)))
-        client.start()
-        assert started.wait(60)
-        with frozen:
+        result: dict[str, Any] = {}
+        client = threading.Thread(target=lambda: result.update(stream(launched)))
+        with launched.engine_comes_last(), launched.slowed():
+            client.start()
             until(lambda: load(launched)["running"] == 1, 30, "a request in the launcher's load")
-        drain = launched.drain()
-        until(lambda: launched.status("/readyz") == 503, 15, "unready")
-        # A refusal made by vLLM's outermost middleware closes too.
-        assert (refusal().status, refusal().getheader("connection")) == (401, "close")
+            drain = launched.drain()
+            until(lambda: launched.status("/readyz") == 503, 15, "unready")
+            # A refusal made by vLLM's outermost middleware closes too.
+            assert (refusal().status, refusal().getheader("connection")) == (401, "close")
         output, _ = drain.communicate(timeout=120)
         assert "nothing is in flight and nobody is connected" in output
         assert unused.sock.recv(1) == b"", "a connection that nobody used was left to vLLM's end"
