@@ -32,6 +32,10 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
         kubectl.claim(volumes.publish(name, CLAIM, {MODEL_DIRECTORY: model.ensure()}))
         yield name
     finally:
+        # With pods in it, a namespace is looked at again only after half of their grace period.
+        kubectl.try_run("delete", "modelendpoints", "--all", "-n", name)
+        gone = lambda: not kubectl.get("pods", "-n", name, "-l", "berth.dev/endpoint")["items"]  # noqa: E731
+        eventually(gone, 240, "the endpoints' pods are gone")
         kubectl.run("delete", "namespace", name, "--wait=true", timeout_seconds=240)
         kubectl.run("delete", "pv", f"{name}-{CLAIM}", "--ignore-not-found")
 

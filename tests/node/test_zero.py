@@ -1,4 +1,4 @@
-"""To zero and back under load: no request fails, no answer is cut off.
+"""To zero and back under load, and everything that is killed meanwhile: no request fails, no answer is cut off.
 
 One endpoint that may sleep. Clients with pooled connections and with fresh ones, by the gateway's URL and by the
 endpoint's own Service, from the node. The tests run in the order of the file and print a table each (-rP).
@@ -6,7 +6,12 @@ endpoint's own Service, from the node. The tests run in the order of the file an
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +19,9 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
+from local import node, supervisor
+from local.daemons import wait_until
+from local.demo import RELEASE, ROOT, SYSTEM_NAMESPACE, helm, install
 from local.kubectl import Kubectl, condition
 from tests import load
 from tests.load import Answer, Load
@@ -27,6 +35,9 @@ SLEEP_SECONDS = 180.0
 # Longer than anything that is waited for here, so that no client ends what it has asked for.
 PATIENCE_SECONDS = 900.0
 EVERY_SECONDS = 3.0
+AWAY_SECONDS = 60.0
+NOWHERE = "192.0.2.77"  # documentation's (RFC 5737): nobody sends anything there
+AT_ONCE = 200
 TARGET = 24
 pytestmark = pytest.mark.timeout(3600)
 
@@ -242,3 +253,162 @@ def test_to_zero_and_back_whenever_clients_return(zero: Zero) -> None:
         message for _, reason, message in told if reason == "Waking" and re.search(r"about \d+ (s|min)", message)
     ]
     assert estimates, "no message says how long a start takes"
+
+
+def delete(zero: Zero, selector: str, seconds: float) -> None:
+    """Every pod of these, one after the other, with a chance to finish; then as many others are ready."""
+    names = [pod["metadata"]["name"] for pod in gateway.pods(zero.kubectl, selector)]
+    for name in names:
+        zero.kubectl.run("delete", "pod", name, "-n", SYSTEM_NAMESPACE, "--wait=false")
+        gateway.until_all_ready(zero.kubectl, selector, len(names), {name}, seconds)
+
+
+def serving_pod(zero: Zero) -> None:
+    """The only one: until its replacement is ready, requests are held."""
+    (pod,) = zero.cluster.pods()
+    zero.kubectl.run("delete", "pod", pod["metadata"]["name"], "-n", zero.namespace, "--wait=false")
+    uid = pod["metadata"]["uid"]
+    gone = lambda: all(other["metadata"]["uid"] != uid for other in zero.cluster.pods())  # noqa: E731
+    eventually(gone, START_SECONDS, "the pod is gone")
+    eventually(zero.serves_alone, START_SECONDS, "another one serves")
+
+
+def each_gateway(zero: Zero) -> None:
+    delete(zero, gateway.GATEWAYS, START_SECONDS)
+
+
+def kill_operators(zero: Zero) -> set[str]:
+    """Both at once, without a chance to say goodbye. Their names."""
+    names = {pod["metadata"]["name"] for pod in gateway.pods(zero.kubectl, gateway.OPERATORS)}
+    kill = ["delete", "pods", "-n", SYSTEM_NAMESPACE, "--grace-period=0", "--force"]
+    zero.kubectl.run(*kill, "-l", gateway.OPERATORS)
+    return names
+
+
+def operators(zero: Zero) -> None:
+    killed = kill_operators(zero)
+    gateway.until_all_ready(zero.kubectl, gateway.OPERATORS, len(killed), killed, START_SECONDS)
+
+
+def api_server_away(zero: Zero) -> None:
+    """Killed, and for a minute nobody starts it again."""
+    killed = supervisor.survey()["kube-apiserver"]
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until(lambda: killed not in supervisor.survey().values(), "the end of kube-apiserver", 30)
+    threading.Event().wait(AWAY_SECONDS)  # the minute is what is tried, nothing is waited for
+    node.up()
+    eventually(zero.serves_alone, START_SECONDS, "the pod serves")
+    until_rules_follow(zero)
+
+
+def until_rules_follow(zero: Zero) -> None:
+    """kube-proxy has heard of what is new.
+
+    It asks an API server that was away for long only after up to a minute (client-go's back-off). A gateway that is
+    deleted meanwhile, and ends 30 s later as it should, gets connections after that: nothing of Berth's can help it.
+    """
+    began = time.monotonic()
+    probe = {"namespace": zero.namespace, "name": "after-the-outage"}
+    slice_labels = {"kubernetes.io/service-name": probe["name"]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": probe, "spec": {"ports": [{"port": 80}]}}
+    endpoints_of_it = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {**probe, "labels": slice_labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [NOWHERE]}],
+        "ports": [{"port": 80}],
+    }
+    zero.kubectl.apply([service, endpoints_of_it])
+    list_rules = ["nft", "list", "table", "ip", "kube-proxy"]
+    known = lambda: NOWHERE in subprocess.run(list_rules, capture_output=True, text=True, check=True).stdout  # noqa: E731
+    eventually(known, START_SECONDS, "rules for a new Service")
+    zero.kubectl.run("delete", "service,endpointslice", probe["name"], "-n", zero.namespace)
+    print(f"kube-proxy followed {time.monotonic() - began:.0f} s after the API server was back")
+
+
+def chart_upgrade(zero: Zero) -> None:
+    """New pods of gateway and operator, as a new version brings them."""
+    pods = [pod for selector in (gateway.GATEWAYS, gateway.OPERATORS) for pod in gateway.pods(zero.kubectl, selector)]
+    names = {pod["metadata"]["name"] for pod in pods}
+    chart = str(ROOT / "charts" / "berth")
+    sets = ("--set", "resources.requests.cpu=60m", "--set", "gateway.resources.requests.cpu=60m")
+    options = ("--reuse-values", "--wait", "--timeout", "5m")
+    helm(zero.kubectl, "upgrade", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE, *options, *sets)
+    for selector in (gateway.GATEWAYS, gateway.OPERATORS):
+        gateway.until_all_ready(zero.kubectl, selector, 2, names, START_SECONDS)
+
+
+FAULTS: dict[str, Callable[[Zero], None]] = {
+    "the serving pod deleted": serving_pod,
+    "each gateway deleted": each_gateway,
+    "the operators killed": operators,
+    "the API server away for a minute": api_server_away,
+    "chart upgrade of gateway and operator": chart_upgrade,
+}
+
+
+def test_nothing_that_goes_while_it_serves_is_noticed(zero: Zero, references: dict[str, str]) -> None:
+    crowd = Crowd(zero)
+    try:
+        with crowd:
+            crowd.say("wake")
+            crowd.resume()
+            eventually(zero.serves_alone, START_SECONDS, "a pod serves")
+            crowd.until_all_answered_anew(1)
+            for name, fault in FAULTS.items():
+                crowd.say(name)
+                crowd.until_all_answered_anew(1)
+                fault(zero)
+                crowd.until_all_answered_anew(1)
+            crowd.until_quiet()
+    finally:
+        install(zero.kubectl, references)
+    judge(crowd, list(FAULTS), 6)
+
+
+def test_nothing_that_goes_while_it_wakes_is_noticed(zero: Zero) -> None:
+    """A gateway that holds requests is told to end, the operators that start the pod are killed."""
+    eventually(zero.asleep, SLEEP_SECONDS, "asleep")
+    scenario = "waking: a gateway deleted, the operators killed"
+    crowd = Crowd(zero)
+    with crowd:
+        crowd.say(scenario)
+        crowd.resume()
+        eventually(zero.cluster.pods, START_SECONDS, "a pod that starts")
+        assert crowd.waiting >= 12, "nobody waits"
+        (first, *_) = [pod["metadata"]["name"] for pod in gateway.pods(zero.kubectl)]
+        zero.kubectl.run("delete", "pod", first, "-n", SYSTEM_NAMESPACE, "--wait=false")
+        killed = kill_operators(zero)
+        assert not wake.in_service(zero.cluster.slices(), berths=False), "it was ready too soon to show anything"
+        gateway.until_all_ready(zero.kubectl, gateway.OPERATORS, len(killed), killed, START_SECONDS)
+        eventually(zero.serves_alone, START_SECONDS, "a pod serves")
+        crowd.until_all_answered_anew(1)
+        gateway.until_all_ready(zero.kubectl, gateway.GATEWAYS, 2, {first}, START_SECONDS)
+        crowd.until_quiet()
+    judge(crowd, [scenario], 6)
+
+
+def test_many_at_once_wake_as_many_replicas_as_they_need(zero: Zero) -> None:
+    """Two, since one takes TARGET of them; and all of them go when nobody asks any more."""
+    endpoints.apply(zero.kubectl, zero.namespace, endpoint(2))
+    eventually(zero.asleep, SLEEP_SECONDS, "asleep")
+    scenario = f"0→2→0, {AT_ONCE} clients at once"
+    crowd = Crowd(zero, at_once=AT_ONCE // 6, every_seconds=float("inf"), fresh_alone=True)
+    with crowd, zero.watched() as waking:
+        crowd.say(scenario)
+        crowd.resume()
+        eventually(lambda: crowd.waiting >= AT_ONCE, START_SECONDS, "all of them wait")
+        crowd.pause()
+        two = lambda: wake.wanted(zero.cluster.deployment()) == 2  # noqa: E731
+        eventually(two, START_SECONDS, "two replicas are asked for")
+        assert not wake.in_service(zero.cluster.slices(), berths=False), "before any of them is ready"
+        eventually(lambda: crowd.answers, START_SECONDS, "an answer")
+        waking.answered()
+        crowd.until_quiet()
+        eventually(zero.asleep, START_SECONDS, "asleep again")
+        answers = crowd.answers
+    print(f"\n{wake.table({'0→2': waking.marks})}")
+    print(*waking.told, sep="\n")
+    assert len(answers) >= AT_ONCE
+    judge(crowd, [scenario], AT_ONCE // 2)
