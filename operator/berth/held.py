@@ -128,7 +128,8 @@ class Held:
         if not ready:
             return "no pod of the gateway is ready"
         silent = [at for at, each in ready.items() if self._is_silent(each)]
-        return f"the gateway at {min(silent)} does not tell what it holds" if silent else ""
+        text = "does not tell what it holds: let the operator's pods reach this port"
+        return f"the gateway at {min(silent)} {text}" if silent else ""
 
     def _is_silent(self, gateway: _Gateway) -> bool:
         patience = NEW_SECONDS if gateway.answer is None else SILENT_SECONDS

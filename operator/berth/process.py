@@ -76,7 +76,8 @@ class Operator:
     def __init__(self, settings: Settings, kubeconfig: str | None) -> None:
         self._settings = settings
         self._metrics, self._queue = Metrics(), WorkQueue()
-        self._cache = Cache(on_holder=self._queue.add if settings.gateway_service else lambda key: None)
+        serves = settings.platform().gateway_serves
+        self._cache = Cache(on_holder=self._queue.add, serves=serves)
         credentials = partial(connect, kubeconfig, dict(os.environ))
         count = self._metrics.count_call
         self._namespace = credentials().default_namespace or "default"
@@ -100,8 +101,9 @@ class Operator:
         self._gateways = Gateways(settings.gateway_service)
         self._held = held.Held(partial(held.ask, self._gateway_session), self._held_changed, time.monotonic)
         loads = Loads(partial(fetch_load, self._load_session), time.monotonic)
-        self._scaler = Scaler(loads, self._held, self._cache, self._queue.add, time.monotonic, utc_in)
+        self._scaler = Scaler(loads, self._held, self._cache, self._queue.add, time.monotonic, utc_in, serves)
         lookups = Lookups(self._client, time.monotonic)
+        ports = Ports(settings.endpoint_ports())
         reconciler = Reconciler(
             client=self._client,
             cache=self._cache,
@@ -109,7 +111,7 @@ class Operator:
             platform=settings.platform(),
             launchers=Launchers(partial(fetch_progress, self._session), time.monotonic),
             replicas=Replicas(self._client, self._cache, lookups, self._scaler, time.monotonic, utc_now),
-            zero=Zero(self._cache, self._gateways, self._scaler, Ports(settings.endpoint_ports()), time.monotonic),
+            zero=Zero(self._cache, self._gateways, self._scaler, ports, time.monotonic, self._queue.add),
             clock=time.monotonic,
             now=utc_now,
         )

@@ -18,7 +18,7 @@ from berth.decide.diagnose import unschedulable
 from berth.decide.differs import differs
 from berth.decide.observed import ChildId, Conflict, Observed, child_id, is_ready
 from berth.decide.parse import parse
-from berth.decide.plan import Plan, leaves_replicas, make_plan
+from berth.decide.plan import Plan, leaves_replicas, make_plan, plan_of_refused
 from berth.decide.refused import refused
 from berth.decide.summarize import settling, summarize, unreadable
 from berth.desired.platform import Platform
@@ -73,11 +73,13 @@ class Reconciler:
         seen = await self._observe(ep, endpoint)
         if seen is None:
             return 0.0  # the cache was behind: look again at what it has now
-        plan = make_plan(ep, seen, self.platform)
+        plan = make_plan(ep, seen, self.platform.within(ep.namespace))
         if plan.refusal is None and (marked := await self.replicas.mark(ep, scaled)):
             return marked
         before = seen.children.get(ChildId("Deployment", ep.name))
         seen, refusal = await self._execute(ep, seen, plan)
+        if refusal is not None and plan.refusal is None:  # by Kubernetes
+            seen, refusal = await self._execute(ep, seen, plan_of_refused(ep, seen, self.platform, refusal))
         if refusal is None:
             await self.replicas.tell(ep, before, seen.children.get(ChildId("Deployment", ep.name)), scaled)
             self.zero.note(key)
@@ -131,8 +133,7 @@ class Reconciler:
         # Also what carries our label under another name: if it is owned and not wanted, it is pruned.
         children |= {child_id(obj): obj for resource in CHILDREN for obj in self.cache.of(resource, key)}
         pods = tuple(pod for pod in self.cache.of(PODS, key) if not pod["metadata"].get("deletionTimestamp"))
-        holders = self.cache.held_by_others(key) if self.platform.gateway_service else {}
-        seen = Observed(endpoint=endpoint, children=children, pods=pods, holders=holders)
+        seen = Observed(endpoint=endpoint, children=children, pods=pods, holders=self.cache.held_by_others(key))
         seen = replace(
             seen,
             progress=await self._progress(ep, endpoint, pods),
@@ -154,9 +155,13 @@ class Reconciler:
         return started | await self.launchers.progress(Key(ep.namespace, ep.name), starting)
 
     async def _execute(self, ep: Endpoint, seen: Observed, plan: Plan) -> tuple[Observed, Refusal | None]:
-        """All writes of children. A refusal ends them and is told in status; what time mends is raised."""
-        children, conflicts = dict(seen.children), list[Conflict]()
-        refusal, kind = plan.refusal, ""
+        """All writes of children. A refusal ends them and is told in status; what time mends is raised.
+
+        What a plan was refused for is told before what becomes of its writes.
+        """
+        children, conflicts = dict(seen.children), list(seen.conflicts)
+        refusal: Refusal | None = None
+        kind = ""
         try:
             for manifest in plan.apply:
                 kind = manifest["kind"]
@@ -177,7 +182,7 @@ class Reconciler:
             refusal = Refusal(Reason.FORBIDDEN, error.message)
         except errors.Forbidden as error:
             refusal = Refusal(Reason.FORBIDDEN, f"{kind} {ep.namespace}/{ep.name}: {error.message}")
-        return replace(seen, children=children, conflicts=tuple(conflicts)), refusal
+        return replace(seen, children=children, conflicts=tuple(conflicts)), plan.refusal or refusal
 
     async def _apply(self, ep: Endpoint, resource: Resource, manifest: Object, live: Object | None) -> Conflict | None:
         """Apply a child until it is as wanted, or the conflict that ends this."""

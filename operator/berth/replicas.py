@@ -72,8 +72,8 @@ class Replicas:
         live, ours = _count(deployment), ep.wanted_replicas
         if live == ours and key not in self._rivals and not _was_left(told):
             return ep, scaled
-        if not ours and any(child and prunable(ep, child) for child in self._autoscalers(ep)):
-            return ep, scaled  # Berth's own, which goes before it sleeps
+        if not ours and any(child and _is_own(ep, child) for child in self._autoscalers(ep)):
+            return ep, scaled  # Berth's own, which goes before it sleeps, or is on its way
         rival = await self.lookups.autoscaler(ep.namespace, ep.name)
         if rival is None or (live == 0 and not rival.from_zero):
             self._rivals.pop(key, None)
@@ -160,6 +160,12 @@ class Replicas:
         """This endpoint has no pods any more."""
         self._rivals.pop(key, None)
         self._marked.pop(key, None)
+
+
+def _is_own(ep: Endpoint, child: Object) -> bool:
+    """Also one that is being deleted."""
+    owners = child["metadata"].get("ownerReferences") or []
+    return any(owner["uid"] == ep.uid and owner.get("controller") for owner in owners)
 
 
 def _was_left(status: Object) -> bool:

@@ -22,11 +22,13 @@ from berth.decide.look import (
     DARK_SECONDS,
     Active,
     Look,
+    Told,
     Watched,
     active,
     active_with_gateway,
     rounded,
     signals,
+    target_per_replica,
     two_digits,
     with_gateway,
 )
@@ -58,7 +60,7 @@ class Demand(NamedTuple):
 class Scaler:
     """wake: wants a pass of an endpoint.  clock: monotonic seconds.
 
-    time_in: RFC 3339 time of day in so many seconds.
+    time_in: RFC 3339 time of day in so many seconds.  serves: whether a gateway serves the endpoints of a namespace.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Scaler:
         wake: Callable[[Key], None],
         clock: Callable[[], float],
         time_in: Callable[[float], str],
+        serves: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
         self._loads = loads
         self._held = held
@@ -76,6 +79,7 @@ class Scaler:
         self._wake = wake
         self._clock = clock
         self._time_in = time_in
+        self._serves = serves
         self._watched: dict[Key, Watched] = {}
         self._keys: dict[str, Key] = {}  # by uid, of those that may sleep
         self._looks: set[asyncio.Task[None]] = set()
@@ -152,12 +156,18 @@ class Scaler:
         first, found = not watched.state.samples, Look(staying, ready, told, deployment)
         seen = signals(watched, found, self._clock())
         if sleeps(ep):
-            seen = with_gateway(watched, seen, found, self._held.told(ep.uid), proven(endpoint.get("status")))
+            seen = with_gateway(watched, seen, found, self._told(ep), proven(endpoint.get("status")))
         decision = self._decide(watched, seen)
         if first and watched.state.samples and ready and decision.replicas != found.replicas:
             return  # one look alone may have caught a burst
         leaving = least_busy(ready, found.loads, found.replicas - decision.replicas)
         self._keep(key, watched, decision, self._active(watched, found), leaving)
+
+    def _told(self, ep: Endpoint) -> Told:
+        """By the gateways. Where none serves it nothing is known, which keeps a pod: none of them would wake it."""
+        if self._serves(ep.namespace):
+            return self._held.told(ep.uid)
+        return Told(0.0, False, {}, f"no gateway serves endpoints of namespace {ep.namespace}")
 
     def _parsed(self, key: Key, endpoint: Object) -> Endpoint | None:
         meta, watched = endpoint["metadata"], self._watched.get(key)
@@ -172,15 +182,16 @@ class Scaler:
         watched = self._watched.get(key)
         if watched is not None and watched.ep is ep:
             return watched
-        spec_hash, start = proof(ep), None
-        if watched is not None and (watched.ep.uid, watched.proof) == (ep.uid, spec_hash):
-            start = watched.start_seconds
-        elif proven(status) == spec_hash:
-            start = start_seconds(status)  # there may be no pod to measure
+        spec_hash, start, before = proof(ep), None, watched
         if watched is None or (watched.ep.uid, watched.ep.spec.scaling) != (ep.uid, ep.spec.scaling):
             self._forget(key)
             state = begin(deployment["spec"].get("replicas", 1), self._clock())
             watched = self._watched[key] = Watched(ep, state, spec_hash)
+        # Of the same spec what was measured holds: there may be no pod to measure.
+        if before is not None and (before.ep.uid, before.proof) == (ep.uid, spec_hash):
+            watched.capacity, watched.target, start = before.capacity, before.target, before.start_seconds
+        elif proven(status) == spec_hash:
+            watched.target, start = target_per_replica(status), start_seconds(status)
         watched.ep, watched.proof, watched.start_seconds = ep, spec_hash, start
         if sleeps(ep):
             self._keys[ep.uid] = key
@@ -196,7 +207,7 @@ class Scaler:
 
     def _active(self, watched: Watched, look: Look) -> Active:
         """What holds now; that pods do not tell their load, only when it has lasted."""
-        found = active_with_gateway(look, self._held.told(watched.ep.uid)) if sleeps(watched.ep) else active(look)
+        found = active_with_gateway(look, self._told(watched.ep)) if sleeps(watched.ep) else active(look)
         if not look.ready or found[0]:
             watched.dark_since = None
             return found

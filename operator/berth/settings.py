@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     gateway_service: str = Field("", pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")
     """Namespace and name of the gateway's Service, with a slash between. Empty: there is no gateway, and no endpoint
     may sleep."""
+    gateway_namespaces: Names = ()
+    """Namespaces, separated by commas, whose endpoints the gateway serves: in others none may sleep. Empty: all."""
     gateway_first_port: int = Field(20000, ge=1024, le=65535)
     """First of the ports that the gateway has for endpoints that sleep."""
     gateway_ports: int = Field(500, ge=1, le=10000)
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 
-    @field_validator("accelerators", "image_pull_secrets", mode="before")
+    @field_validator("accelerators", "image_pull_secrets", "gateway_namespaces", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -91,4 +93,5 @@ class Settings(BaseSettings):
             pod_env=tuple(sorted(self.pod_env.items())),
             url=self.url.rstrip("/"),
             gateway_service=self.gateway_service,
+            gateway_namespaces=self.gateway_namespaces,
         )

@@ -12,8 +12,8 @@ from berth.decide.backends import addresses, family, is_controllers, takes_reque
 from berth.decide.demand import Limit
 from berth.decide.observed import Scaled
 from berth.decide.plan import prunable
-from berth.decide.ports import Ports, owners, port_of
-from berth.kube.cache import Cache
+from berth.decide.ports import Ports, port_of
+from berth.kube.cache import Cache, Name
 from berth.kube.gateways import Gateways
 from berth.kube.resources import DEPLOYMENTS, SLICES
 from berth.scaler import Scaler
@@ -23,15 +23,19 @@ Object = dict[str, Any]
 
 @dataclass
 class Zero:
-    """clock: monotonic seconds."""
+    """clock: monotonic seconds.  wake: wants a pass of an endpoint whose port is another one's."""
 
     cache: Cache
     gateways: Gateways
     scaler: Scaler
     ports: Ports
     clock: Callable[[], float]
+    wake: Callable[[Key], None] = lambda key: None
     _backed: dict[Key, float] = field(default_factory=dict)
     _serving: dict[Key, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.cache.follow(SLICES, self._slice_moved)
 
     async def step(self, ep: Endpoint, scaled: Scaled | None) -> tuple[Endpoint, Scaled | None, float | None]:
         """The endpoint as it is to be now on its way to `wanted_replicas`, and seconds until the next step."""
@@ -39,14 +43,15 @@ class Zero:
         if ep.spec.suspend or not (sleeps(ep) or own):
             self.forget(key)
             return ep, scaled, None
-        port = port_of(own) if own and port_of(own) in self.ports else None
-        port = port or self.ports.give(ep.uid, owners(self.cache.every(SLICES)), self.clock())
-        kind = own["addressType"] if own else family(self.cache.of(SLICES, key))
+        port, kind = self._port(ep, own), family(self.cache.of(SLICES, key), own)
         # Before the gateway's pods have been listed nothing is known of them, and nothing is changed.
-        ready = self.gateways.ready(kind) if self.gateways.known else addresses(own)
+        ready = self.gateways.ready(kind or "") if self.gateways.known else addresses(own)
         self.note(key)
         deployment = self.cache.get(DEPLOYMENTS, ep.namespace, ep.name)
         live = int(deployment["spec"].get("replicas", 1)) if deployment and prunable(ep, deployment) else 0
+        no_way_in = port is None and sleeps(ep) and ep.wanted_replicas == 0 and not ep.replicas_left
+        if no_way_in:
+            live = max(live, 1)  # asleep, nothing could wake it
         backed, serving = self._seconds(self._backed, key), self._seconds(self._serving, key)
         found = step(Seen(ep.wanted_replicas, live, sleeps(ep), bool(ready and port), backed, serving))
         if found.replicas == 0 and live > 0:
@@ -55,7 +60,7 @@ class Zero:
             fresh = self.scaler.scaled(ep)
             if fresh is not None and fresh.replicas > 0:
                 return _with(ep, live, port, ready, kind), scaled, 0.0
-        if port is None and scaled is not None and ep.wanted_replicas == 0:
+        if no_way_in and scaled is not None:
             scaled = _kept(scaled, live, len(self.ports))
         shown = ready if found.backed else ()
         ep = _with(ep, found.replicas, port if sleeps(ep) or found.backed else None, shown, kind)
@@ -77,6 +82,16 @@ class Zero:
         self._backed.pop(key, None)
         self._serving.pop(key, None)
 
+    def _port(self, ep: Endpoint, own: Object | None) -> int | None:
+        port = port_of(own) if own else None
+        if port is not None and port in self.ports and self.ports.holder(port, self.clock()) == ep.uid:
+            return port
+        return self.ports.give(ep.uid, self.clock())
+
+    def _slice_moved(self, name: Name, found: Object | None) -> None:
+        for key in self.ports.see(name, found, self.clock()):
+            self.wake(key)
+
     def _seconds(self, since: dict[Key, float], key: Key) -> float | None:
         return self.clock() - since[key] if key in since else None
 
@@ -85,8 +100,8 @@ class Zero:
         return found if found is not None and prunable(ep, found) else None
 
 
-def _with(ep: Endpoint, replicas: int, port: int | None, shown: tuple[str, ...], kind: str) -> Endpoint:
-    gateway = Backend.model_validate({"port": port, "addresses": shown, "family": kind}) if port else None
+def _with(ep: Endpoint, replicas: int, port: int | None, shown: tuple[str, ...], kind: str | None) -> Endpoint:
+    gateway = Backend.model_validate({"port": port, "addresses": shown, "family": kind}) if port and kind else None
     return ep.model_copy(update={"decided_replicas": replicas, "gateway": gateway})
 
 

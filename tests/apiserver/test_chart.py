@@ -120,7 +120,7 @@ def test_every_setting_arrives_at_the_operator(monkeypatch: pytest.MonkeyPatch, 
     values = tmp_path / "values.yaml"
     values.write_text("""
 image: {payload: "registry.test/payload:2", server: "registry.test/vllm:3"}
-gateway: {ports: {first: 30000, count: 7}}
+gateway: {namespaces: [team-a, team-b], ports: {first: 30000, count: 7}}
 settings:
   clusterDomain: example.test
   accelerators: [example.test/gpu]
@@ -148,6 +148,7 @@ settings:
         "http_port": 9090,
         "url": "http://berth.berth-system.svc:9090",
         "gateway_service": "berth-system/berth-gateway-admin",
+        "gateway_namespaces": ("team-a", "team-b"),
         "gateway_first_port": 30000,
         "gateway_ports": 7,
         "log_level": "DEBUG",

@@ -29,7 +29,7 @@ Object = dict[str, Any]
 FIRST_PORT, PORTS = 25000, 50
 ZERO = {"min": 0, "max": 3, "idleSeconds": 10, "target": {"inFlightPerReplica": 10}}
 AUTOSCALED = ZERO | {"actuator": "HPA", "metric": METRIC}
-SLEEPERS = dict.fromkeys(("quiet", "failing", "edited", "kept", "restarted", "refused"), ZERO) | {
+SLEEPERS = dict.fromkeys(("quiet", "failing", "edited", "invalid", "kept", "restarted", "refused"), ZERO) | {
     "autoscaled": AUTOSCALED
 }
 ELSEWHERE = "198.51.100.{}"
@@ -53,10 +53,13 @@ class Shared:
     def has_no_gateway(self) -> None:
         self.service.has(self.gateway.port)
 
-    def start(self) -> None:
-        """The operator."""
+    def start(self, namespaces: str = "") -> None:
+        """The operator. namespaces: those whose endpoints the gateway serves, "" for all."""
         self.operator.start(
-            GATEWAY_SERVICE=self.service.name, GATEWAY_FIRST_PORT=str(FIRST_PORT), GATEWAY_PORTS=str(PORTS)
+            GATEWAY_SERVICE=self.service.name,
+            GATEWAY_NAMESPACES=namespaces,
+            GATEWAY_FIRST_PORT=str(FIRST_PORT),
+            GATEWAY_PORTS=str(PORTS),
         )
 
     def looks(self) -> None:
@@ -308,6 +311,17 @@ def test_an_edit_while_asleep_is_proven_before_it_sleeps_again(asleep: dict[str,
     eventually(lambda: scaling(site).get("proven") not in (None, proven), SECONDS, "the proof")
 
 
+def test_an_edit_that_is_refused_while_asleep_keeps_the_way_to_the_gateway(asleep: dict[str, Site]) -> None:
+    site, other = asleep["invalid"], ELSEWHERE.format(8)
+    change(site.kubectl, site.namespace, server={"args": {"model": "x"}})
+    site.becomes("False", "InvalidSpec")
+    site.shared.has_gateway(other)
+    eventually(lambda: site.leads_to() == sorted([site.address, other]), SECONDS, "one more")
+    site.shared.has_gateway()
+    eventually(lambda: site.leads_to() == [site.address], SECONDS, "it is gone")
+    assert replicas(site.kubectl, site.namespace) == 0
+
+
 def test_a_new_operator_goes_on_where_the_old_one_was(asleep: dict[str, Site]) -> None:
     site = asleep["restarted"]
     port = (site.slice() or {})["ports"][0]["port"]
@@ -394,6 +408,22 @@ def test_of_two_endpoints_with_one_name_the_younger_says_so_until_the_older_is_g
     eventually(lambda: status(site.kubectl, site.namespace, "another")["ignored"] == [], SECONDS, "it has the name")
 
 
+def test_an_endpoint_that_may_sleep_is_refused_where_the_gateway_does_not_serve_its_namespace(
+    asleep: dict[str, Site],
+) -> None:
+    site = asleep["refused"]
+    site.shared.operator.stop()
+    site.shared.start(namespaces="elsewhere")
+    said = site.becomes("False", "GatewayMissing")
+    assert f"with {site.namespace} among these" in said["message"]
+    assert replicas(site.kubectl, site.namespace) == 0
+    site.shared.operator.stop()
+    site.shared.start(namespaces=f"elsewhere,{site.namespace}")
+    site.becomes("True", "Asleep")
+    site.shared.operator.stop()
+    site.shared.start()
+
+
 def test_an_endpoint_that_may_sleep_is_refused_where_no_gateway_is_installed(asleep: dict[str, Site]) -> None:
     site = asleep["refused"]
     site.shared.operator.stop()
@@ -402,6 +432,7 @@ def test_an_endpoint_that_may_sleep_is_refused_where_no_gateway_is_installed(asl
     assert said["message"].endswith("It is asleep, and stays so until then")
     assert of(site.kubectl, site.namespace, "Accepted")["reason"] == "GatewayMissing"
     assert replicas(site.kubectl, site.namespace) == 0
+    eventually(lambda: site.leads_to() == [], SECONDS, "the Service leads to no address that others may get")
     change(site.kubectl, site.namespace, scaling={"min": 1, "idleSeconds": None})
     eventually(lambda: replicas(site.kubectl, site.namespace) == 1, SECONDS, "it is woken")
     eventually(lambda: pods(site.kubectl, site.namespace), SECONDS, "a pod")

@@ -1,7 +1,8 @@
 """To zero and back under load, and everything that is killed meanwhile: no request fails, no answer is cut off.
 
 One endpoint that may sleep. Clients with pooled connections and with fresh ones, by the gateway's URL and by the
-endpoint's own Service, from the node. The tests run in the order of the file and print a table each (-rP).
+endpoint's own Service, from the node. The tests run in the order of the file and print a table each (-rP). They take 20
+minutes with BERTH_ZERO_WHOLE (`make zero-load`), and less with the moments and faults of IN_SHORT alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.load import Answer, Load
 from tests.node import endpoints, gateway, wake
 from tests.waiting import eventually
 
+T = TypeVar("T")
 NAME = "sleeper"
 IDLE_SECONDS = 12
 START_SECONDS = 600.0
@@ -36,6 +38,8 @@ SLEEP_SECONDS = 180.0
 PATIENCE_SECONDS = 900.0
 EVERY_SECONDS = 3.0
 AWAY_SECONDS = 60.0
+WHOLE = bool(os.environ.get("BERTH_ZERO_WHOLE"))
+IN_SHORT = ("asleep", "as the pod drains", "each gateway deleted", "the operators killed")
 NOWHERE = "192.0.2.77"  # documentation's (RFC 5737): nobody sends anything there
 AT_ONCE = 200
 TARGET = 24
@@ -211,6 +215,11 @@ def zero(kubectl: Kubectl) -> Iterator[Zero]:
         yield found
 
 
+def chosen(cases: dict[str, T]) -> dict[str, T]:
+    """Those that are tried in this run."""
+    return {name: case for name, case in cases.items() if WHOLE or name in IN_SHORT}
+
+
 MOMENTS: dict[str, Callable[[Zero], bool]] = {
     "asleep": Zero.asleep,
     "as the gateway joins the Service": Zero.gateway_joins,
@@ -221,12 +230,13 @@ MOMENTS: dict[str, Callable[[Zero], bool]] = {
 
 
 def test_to_zero_and_back_whenever_clients_return(zero: Zero) -> None:
+    moments = chosen(MOMENTS)
     wakes: dict[str, dict[str, float]] = {}
     told: list[tuple[str, str, str]] = []
     crowd = Crowd(zero)
     try:
         with crowd:
-            for name, moment in MOMENTS.items():
+            for name, moment in moments.items():
                 eventually(lambda moment=moment: moment(zero), SLEEP_SECONDS, name)
                 before = len(crowd.answers)
                 crowd.say(f"0→1→0, {name}")
@@ -246,7 +256,7 @@ def test_to_zero_and_back_whenever_clients_return(zero: Zero) -> None:
         print(f"\n{wake.table(started)}")
         for words in dict.fromkeys(told):
             print(*words, sep=" / ")
-    judge(crowd, [f"0→1→0, {name}" for name in MOMENTS], 6)
+    judge(crowd, [f"0→1→0, {name}" for name in moments], 6)
     assert {status for status, _, _ in told} == {"True"}, "sleeping and waking have flipped Ready"
     assert {"Waking", "Serving"} <= {reason for _, reason, _ in told}
     estimates = [
@@ -349,6 +359,7 @@ FAULTS: dict[str, Callable[[Zero], None]] = {
 
 
 def test_nothing_that_goes_while_it_serves_is_noticed(zero: Zero, references: dict[str, str]) -> None:
+    faults = chosen(FAULTS)
     crowd = Crowd(zero)
     try:
         with crowd:
@@ -356,7 +367,7 @@ def test_nothing_that_goes_while_it_serves_is_noticed(zero: Zero, references: di
             crowd.resume()
             eventually(zero.serves_alone, START_SECONDS, "a pod serves")
             crowd.until_all_answered_anew(1)
-            for name, fault in FAULTS.items():
+            for name, fault in faults.items():
                 crowd.say(name)
                 crowd.until_all_answered_anew(1)
                 fault(zero)
@@ -364,7 +375,7 @@ def test_nothing_that_goes_while_it_serves_is_noticed(zero: Zero, references: di
             crowd.until_quiet()
     finally:
         install(zero.kubectl, references)
-    judge(crowd, list(FAULTS), 6)
+    judge(crowd, list(faults), 6)
 
 
 def test_nothing_that_goes_while_it_wakes_is_noticed(zero: Zero) -> None:

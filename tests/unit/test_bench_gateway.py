@@ -174,7 +174,7 @@ def test_the_gateway_understands_the_played_cluster() -> None:
     caller = access.caller([(b"authorization", b"Bearer the-key")])
     assert caller is not None
     assert caller.owner == played.OWNER
-    assert allows(caller, endpoint, played.name_of(2))
+    assert allows(caller, endpoint)
     assert access.problems == {}
 
 

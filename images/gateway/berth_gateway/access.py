@@ -89,15 +89,16 @@ class Access:
             self._callers.remove(digest, age)
 
 
-def allows(caller: Caller, endpoint: Endpoint, name: str) -> bool:
-    """Whether the caller may use this endpoint. name: what it was found by.
+def allows(caller: Caller, endpoint: Endpoint) -> bool:
+    """Whether the caller may use this endpoint, under whatever name it was asked for.
 
-    `models` are names as requests have them: they mean the endpoint that has them, under whatever name it is asked for.
+    `models` are served names or namespace/name, and mean the endpoint that has them. A name that was asked for is none
+    of them: with a vendor in front it may be what another team's endpoint was called.
     """
     if caller.namespaces is not None and endpoint.namespace not in caller.namespaces:
         return False
     models = caller.models
-    return models is None or name in models or endpoint.key in models or not models.isdisjoint(endpoint.holds)
+    return models is None or endpoint.key in models or not models.isdisjoint(endpoint.holds)
 
 
 def _text(value: str) -> str:

@@ -1,14 +1,14 @@
-"""A connection of a client: takes its requests, one after the other, and finds out whom each is for."""
+"""A connection of a client: takes its requests, one after the other."""
 
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, cast
 
 import berth_apis
-from berth_apis import http, scale_egp
-from berth_gateway import models, paths, refusing
-from berth_gateway.access import allows
+from berth_apis import http
+from berth_gateway import destination, paths, refusing
 from berth_gateway.exchange import Exchange
 from berth_gateway.reading import BadRequest, Reader
 from berth_gateway.table import Endpoint
@@ -21,7 +21,6 @@ MOST_WAITING_BYTES = 64 * 1024
 """Of requests that a client sends before the answer to the one before has ended."""
 COUNTED_BYTES = 1024 * 1024
 """What a body has beyond this counts against what all clients together may send."""
-ENDPOINT_KEY = b"x-berth-endpoint-key"
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_KEY = http.Failure(
@@ -33,7 +32,8 @@ _NO_KEY = http.Failure(
 class Client(asyncio.Protocol):
     """One connection. port: of the endpoint whose Service brought it here; None for the URL that all share.
 
-    exchange: the request under way, from its head on.  quiet_seconds, reading_seconds: counted by who looks at it.
+    exchange: the request under way, from its head on.  full: so much lies here unread that nothing more is answered.
+    quiet_seconds, reading_seconds, unsent_bytes, unsent_seconds: of who looks at it.
     """
 
     __slots__ = (
@@ -45,10 +45,13 @@ class Client(asyncio.Protocol):
         "_relay",
         "bound",
         "exchange",
+        "full",
         "lingers",
         "quiet_seconds",
         "reading_seconds",
         "transport",
+        "unsent_bytes",
+        "unsent_seconds",
     )
 
     def __init__(self, relay: Relay, port: int | None) -> None:
@@ -63,7 +66,9 @@ class Client(asyncio.Protocol):
         """Whose Service led here when the connection was made: it is never another's later."""
         self.lingers = False
         """It has had its last answer, and may still be sending."""
+        self.full = False
         self.quiet_seconds = self.reading_seconds = 0
+        self.unsent_bytes = self.unsent_seconds = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -79,31 +84,23 @@ class Client(asyncio.Protocol):
         reader, exchange = self._reader, self.exchange
         try:
             reader.feed(data)
-            if exchange is None or exchange.endpoint is None:
+            # One whose reader does not take the answers to the ones before waits.
+            if not self.full and (exchange is None or exchange.endpoint is None):
                 self._advance()
-            elif reader.waiting() > MOST_WAITING_BYTES and not self._paused:
-                self._paused = True
-                self.transport.pause_reading()
         except BadRequest as bad:
             self._refuse_connection(bad)
+            return
+        if reader.asked is not None and (self.full or reader.waiting() > MOST_WAITING_BYTES):
+            self._stop_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._relay.clients.discard(self)
-        self._uncount()
         exchange = self.exchange
         if exchange is not None and exchange.endpoint is not None:
             exchange.leave()
         self.exchange = None
+        self.count_body(0)
         self._reader.end()
-
-    def pause_writing(self) -> None:
-        """The client reads more slowly than the pod answers."""
-        if self.exchange is not None and self.exchange.upstream is not None:
-            self.exchange.upstream.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.exchange is not None and self.exchange.upstream is not None:
-            self.exchange.upstream.transport.resume_reading()
 
     @property
     def is_reading(self) -> bool:
@@ -123,16 +120,16 @@ class Client(asyncio.Protocol):
         if not self._reader.complete:
             self._wait_for_body(exchange)
             return
-        self._uncount()
-        self.reading_seconds = 0
-        exchange.body = self._reader.body()
+        if self._reader.received_bytes > COUNTED_BYTES:
+            self.count_body(self._reader.received_bytes)
+        exchange.body = self._reader.take_body()
         try:
             if self._failure is not None:
                 raise http.Refused(self._failure)
             if self._port is None:
-                self._serve_named(exchange)
+                destination.by_name(self._relay, exchange)
             else:
-                self._serve_bound(exchange)
+                destination.by_port(self._relay, exchange, self._port)
         except http.Refused as refusal:
             exchange.refuse(refusal.failure)
 
@@ -156,84 +153,57 @@ class Client(asyncio.Protocol):
             if received > paths.MOST_READ_BYTES or exchange.asked.expects:
                 exchange.refuse(self._failure, close=True)
             return
-        counted = max(0, received - COUNTED_BYTES)
-        self._relay.body_bytes += counted - self._counted_bytes
-        self._counted_bytes = counted
-        if counted and self._relay.body_bytes > self._relay.most_bodies_bytes:
-            failure = http.Failure(503, "The gateway is receiving too many long requests. Try again.", 5)
+        self.count_body(received)
+        if self._counted_bytes and self._relay.body_bytes > self._relay.most_bodies_bytes:
+            failure = http.Failure(503, "The gateway has too many long requests. Try again.", 5)
             exchange.refuse(failure, close=True)
 
-    def _uncount(self) -> None:
-        self._relay.body_bytes -= self._counted_bytes
-        self._counted_bytes = 0
+    # How much it may send ahead, and how much lies here that it does not read.
 
-    # Whom a request is for.
+    def pause_writing(self) -> None:
+        """It reads more slowly than the pod answers, or than it asks."""
+        self.full = True
+        self.unsent_bytes = self.unsent_seconds = 0
+        if self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.transport.pause_reading()
 
-    def _serve_named(self, exchange: Exchange) -> None:
-        """By the model's name. Raises Refused."""
-        asked, relay, route = exchange.asked, self._relay, exchange.route
-        if route.kind == paths.HEALTH:
-            exchange.answer(refusing.plain(200, "ok\n"))
-            return
-        if route.kind == paths.LIST:
-            api = route.dialect.NAME
-            self._list(
-                exchange,
-                [
-                    (name, found)
-                    for name, found in relay.table.reachable()
-                    if api in found.apis and allows(exchange.caller, found, name)
-                ],
-            )
-            return
-        if route.kind == paths.NONE:
-            raise http.refused(f"The gateway serves no {asked.method} {asked.path[:100]}.", 404)
-        content_type = _header(asked.headers, b"content-type") if route.where == paths.FORM else b""
-        named = paths.model_of(route, asked.query, content_type, exchange.body)
-        if named is None:
-            raise http.refused("No model is named: set model to one of the names that the list of models has.")
-        model = named.model
-        endpoint = relay.table.find(model, vendor=route.dialect is scale_egp)
-        if endpoint is None or not allows(exchange.caller, endpoint, model):
-            raise paths.unknown_model(route, model)
-        if route.dialect.NAME not in endpoint.apis:
-            apis = ", ".join(sorted(endpoint.apis))
-            raise http.refused(f"{model[:100]!r} is not served in this API: it is served in {apis}.", 404)
-        # The key of this gateway is nobody else's.
-        key = asked.credentials
-        if not relay.access.open:
-            own = _header(asked.headers, ENDPOINT_KEY) if endpoint.own_keys else b""
-            key = b"authorization: Bearer " + own + b"\r\n" if own else b""
-        exchange.named, exchange.body = named, named.body
-        if model not in endpoint.names:
-            rest = model.partition("/")[2]
-            known = rest if rest in endpoint.names else endpoint.names[0]
-            exchange.target, exchange.body = paths.forwarded(route, named, asked.target, known)
-        exchange.dispatch(endpoint, key)
+    def resume_writing(self) -> None:
+        self.full = False
+        # What it could not send meanwhile is not its fault.
+        self.quiet_seconds = self.reading_seconds = 0
+        if self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.transport.resume_reading()
+        self._read_on()
+        if self._reader.asked is not None:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
-    def _serve_bound(self, exchange: Exchange) -> None:
-        """By the port alone: what the request says of host and model is the endpoint's own to judge. Raises Refused."""
-        assert self._port is not None
-        owner, route = self._relay.owner(self._port), exchange.route
-        if owner is None or owner is not self.bound:
-            exchange.refuse(http.Failure(421, "This address belongs to another endpoint by now. Connect again."), True)
-            return
-        if not owner.ready:
-            # A look must not wake it: load balancers look all the time.
-            if route.kind == paths.HEALTH:
-                exchange.answer(refusing.plain(200, "asleep\n"), close=True)
-                return
-            if route.kind == paths.LIST:
-                self._list(exchange, [(name, owner) for name in owner.names])
-                return
-            if route.kind == paths.NONE and exchange.asked.method in ("GET", "HEAD"):
-                raise http.Refused(self._relay.unready(owner))
-        exchange.dispatch(owner, exchange.asked.credentials)
+    def _stop_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
-    def _list(self, exchange: Exchange, named: list[tuple[str, Endpoint]]) -> None:
-        asked, route = exchange.asked, exchange.route
-        request = http.Request(asked.method, route.rest, paths.query_of(asked.query), {}, exchange.body)
-        exchange.answer(models.answer(route, request, named, self._relay.clock))
+    def _read_on(self) -> None:
+        """Unless too much lies here still."""
+        if self._paused and not self.full and self._reader.waiting() <= MOST_WAITING_BYTES:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def has_left(self) -> bool:
+        """Whether it has closed the connection, which nobody is told of as long as bytes wait for the other side."""
+        if self.transport.is_closing() or not self._paused:
+            return self.transport.is_closing()
+        poller = select.poll()
+        poller.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(poller.poll(0))
+
+    # Bodies.
+
+    def count_body(self, size_bytes: int) -> None:
+        """So much of a body lies here; 0: none does, or it is counted elsewhere."""
+        counted = size_bytes - COUNTED_BYTES if size_bytes > COUNTED_BYTES else 0
+        if counted != self._counted_bytes:
+            self._relay.body_bytes += counted - self._counted_bytes
+            self._counted_bytes = counted
 
     # The end of a request, or of all.
 
@@ -242,19 +212,25 @@ class Client(asyncio.Protocol):
         if closes:
             self._close()
             return
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
+        # How long the answer took is not the client's silence.
+        self.quiet_seconds = self.reading_seconds = 0
+        self.count_body(0)
         try:
             self._reader.next()
-            if self._reader.asked is not None:
-                # Not from here: a client may have sent a thousand.
-                asyncio.get_running_loop().call_soon(self._go_on)
         except BadRequest as bad:
             self._refuse_connection(bad)
+            return
+        if self._paused:
+            self._read_on()
+        if self._reader.asked is not None and not self.full:
+            # Not from here: a client may have sent a thousand.
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self.transport.is_closing() or self.exchange is not None:
+        exchange = self.exchange
+        if self.full or self.lingers or self.transport.is_closing():
+            return
+        if exchange is not None and exchange.endpoint is not None:
             return
         try:
             self._advance()
@@ -283,15 +259,17 @@ class Client(asyncio.Protocol):
 
     def _close(self) -> None:
         """What was written is delivered first: closing while the client still sends would take it back."""
-        self._uncount()
-        if self._reader.complete and not self._reader.waiting():
+        self.count_body(0)
+        has_sent_all = self._reader.complete and not self._reader.waiting() and not self._paused
+        self._reader.end()
+        if has_sent_all:
             self.transport.close()
             return
         self.lingers = True
         self.reading_seconds = 0
+        if self._paused:
+            # What it sends is read and forgotten.
+            self._paused = False
+            self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-
-
-def _header(headers: tuple[tuple[bytes, bytes], ...], name: bytes) -> bytes:
-    return next((value for found, value in headers if found == name), b"")

@@ -6,6 +6,7 @@ admitted ─▶ dispatched ─▶ [held] ─▶ [connecting] ─▶ asked ─▶
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING
 
 from berth_apis import engine, http
@@ -25,6 +26,8 @@ MOST_ATTEMPTS = 4
 # What is held beside a body.
 _HEAD_BYTES = 1024
 _WITH_BODY = ("POST", "PUT", "PATCH")
+# What this side lacks for a connection, which is no pod's failure.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 _DRAINING = (engine.DRAINING_MARK.encode(), engine.DRAINING.message.encode())
 
 
@@ -105,6 +108,7 @@ class Exchange:
         now = relay.now()
         if self.held_at:
             self._leave_queue(now)
+            self.client.count_body(len(self.body))
         affinity = None
         if len(endpoint.ready) > 1:
             affinity = choice.affinity_of(self.asked.headers, self.named)
@@ -122,7 +126,7 @@ class Exchange:
             self._task = asyncio.get_running_loop().create_task(self._connect(pod))
 
     def _go_without(self, endpoint: Endpoint, failure: http.Failure) -> None:
-        if endpoint.sleeps and endpoint.wanted and not endpoint.failure:
+        if endpoint.holds_requests and endpoint.wanted and not endpoint.failure:
             # What is known of its pods is a moment old: it may just fall asleep.
             self.attempts, self._tried = 0, ()
             self._hold(endpoint)
@@ -143,6 +147,8 @@ class Exchange:
             streams = takes_comments(self.route.dialect.NAME, self.route.rest, self.body)
             self.wants_comments = streams and self.asked.version != "1.0"
         self.held_at = now
+        # Now among those that wait.
+        self.client.count_body(0)
 
     def _leave_queue(self, now: float) -> None:
         self.held_seconds += now - self.held_at
@@ -151,10 +157,13 @@ class Exchange:
     async def _connect(self, pod: Pod) -> None:
         try:
             upstream = await self._relay.connect(pod)
-        except (OSError, TimeoutError):
+            if upstream.transport.is_closing():  # ended again before anything was sent
+                raise ConnectionResetError
+        except (OSError, TimeoutError) as error:
             self._task = None
             assert self.endpoint is not None
-            self._relay.failed(self.endpoint, pod)
+            if error.errno not in _LACKS:
+                self._relay.failed(self.endpoint, pod)
             self.ask_another("connect", None, b"")
             return
         self._task = None
@@ -163,9 +172,12 @@ class Exchange:
     def _ask(self, upstream: Upstream) -> None:
         asked, body, pod = self.asked, self.body, upstream.pod
         self.upstream = upstream
-        line = f"{asked.method} {self.target} HTTP/{asked.version}\r\nhost: {pod.host}:{pod.port}\r\n"
+        # Whatever the client speaks: pods close the connection of an HTTP/1.0 request without saying so.
+        line = f"{asked.method} {self.target} HTTP/1.1\r\nhost: {pod.host}:{pod.port}\r\n"
         length = b"content-length: %d\r\n\r\n" % len(body) if body or asked.method in _WITH_BODY else b"\r\n"
         upstream.ask(self, b"".join((line.encode("latin-1"), asked.forward, self._key, length, body)))
+        if self.client.full:
+            upstream.transport.pause_reading()
 
     def ask_another(self, why: str, head: http1.Head | None, body: bytes) -> None:
         """The pod cannot be reached, or takes no more requests: nothing of the request was done.
@@ -181,9 +193,11 @@ class Exchange:
         self._tried = (*self._tried, pod)
         if self.attempts < MOST_ATTEMPTS and any(other not in self._tried for other in endpoint.ready):
             self.send()
-        elif head is not None and not endpoint.sleeps:
+        elif head is not None and not endpoint.holds_requests:
             self.begin_answer(head, body)
-            self.end_answer(b"")
+            # An event of a stream has ended it already.
+            if self.client.exchange is self:
+                self.end_answer(b"")
         else:
             what = f"{endpoint.namespace}/{endpoint.name}"
             self._go_without(endpoint, http.Failure(503, f"No pod of {what} takes connections. Try again.", 5))
@@ -198,6 +212,9 @@ class Exchange:
     def begin_answer(self, head: http1.Head, rest: bytes) -> None:
         """The head has come. rest: what has come of the body."""
         self.first_byte_at = self._relay.now()
+        # From here on no other pod is asked.
+        self.body, self.named = b"", None
+        self.client.count_body(0)
         if self.told_at:
             self._begin_in_stream(head, rest)
             return
@@ -245,7 +262,8 @@ class Exchange:
         if pod is not None:
             pod.in_flight -= 1
             self._relay.failed(endpoint, pod)
-        if self.code:
+        # Not `code`: a client that was told to wait has one, and can be told of a failure all the same.
+        if self.first_byte_at:
             self._cut(502)
         else:
             what = f"{endpoint.namespace}/{endpoint.name}"
@@ -254,7 +272,7 @@ class Exchange:
     def time_out(self, why: str) -> None:
         """The pod took too long."""
         self._let_go_of_pod()
-        if self.code:
+        if self.first_byte_at:
             self._cut(504)
         else:
             self.refuse(http.Failure(504, why))

@@ -61,11 +61,14 @@ def describe(endpoint: Endpoint, obj: Object) -> None:
     conditions = {each["type"]: each for each in status.get("conditions") or ()}
     endpoint.waking = _waking(status, conditions)
     stalled = conditions.get("Stalled") or {}
+    endpoint.failure = str(stalled.get("message") or "Stalled") if _cannot_start(stalled, obj) else ""
+
+
+def _cannot_start(stalled: Object, obj: Object) -> bool:
     # What was said of another spec is not held against this one.
     is_current = stalled.get("observedGeneration") in (None, obj["metadata"].get("generation"))
-    endpoint.failure = (
-        str(stalled.get("message") or "Stalled") if stalled.get("status") == "True" and is_current else ""
-    )
+    # Who fights over a field of a child need not keep pods from starting.
+    return stalled.get("status") == "True" and is_current and stalled.get("reason") != "Conflicted"
 
 
 def _waking(status: Object, conditions: dict[str, Object]) -> str:

@@ -121,9 +121,11 @@ def _asked(method: str, lines: _Lines, version: str) -> tuple[Asked, int]:
     forward: list[bytes] = []
     credentials: list[bytes] = []
     for name, value in headers:
-        if name in _OURS or name in tokens or name.startswith(b"x-berth-"):
-            continue
-        (credentials if name in _CREDENTIALS else forward).append(b"%s: %s\r\n" % (name, value))
+        if name in _CREDENTIALS:
+            # Even if Connection names them: who asks is told by all of them, and remembered for these lines.
+            credentials.append(b"%s: %s\r\n" % (name, value))
+        elif not (name in _OURS or name in tokens or name.startswith(b"x-berth-")):
+            forward.append(b"%s: %s\r\n" % (name, value))
     traces = [value for name, value in headers if name == b"traceparent"]
     asked = Asked(
         method=method,
@@ -355,14 +357,12 @@ class Reader:
     def _too_large(self) -> BadRequest:
         return BadRequest(413, f"The body is larger than {self._most} bytes.")
 
-    def body(self) -> bytes:
-        """The body without the framing of its chunks, once it is complete."""
-        parts = self._parts
+    def take_body(self) -> bytes:
+        """The body without the framing of its chunks, once it is complete; nothing of it is kept here."""
+        parts, self._parts = self._parts, []
         if len(parts) == 1 and isinstance(parts[0], bytes):
             return parts[0]
-        whole = b"".join(parts)
-        self._parts = [whole]
-        return whole
+        return b"".join(parts)
 
     def next(self) -> None:
         """Forget this request, which must be complete, and go on with what is left over. Raises BadRequest."""

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
+import structlog
+
 from berth_apis import http
 from berth_gateway import choice, holding
 from berth_gateway.access import Access
@@ -16,17 +18,15 @@ from berth_gateway.counts import Counts, tokens_in
 from berth_gateway.exchange import Exchange
 from berth_gateway.holding import Holds
 from berth_gateway.log import AccessLog
+from berth_gateway.looks import look_at_connection, look_at_exchange
 from berth_gateway.settings import Settings
 from berth_gateway.table import Endpoint, Pod, Table
 from berth_gateway.upstream import IDLE_SECONDS, Upstream
 
+log = structlog.get_logger()
+
 LOOK_SECONDS = 1.0
 FLUSH_SECONDS = 0.25
-CLIENT_IDLE_SECONDS = 620
-"""A connection of a client without a request is left to the client for so long, as the pods do."""
-HEAD_SECONDS = 30
-BODY_PAUSE_SECONDS = 60
-LINGER_SECONDS = 3
 BACKLOG = 1024
 
 
@@ -55,10 +55,12 @@ class Relay:
         self.most_body_bytes = settings.most_body_bytes
         self.most_bodies_bytes = settings.most_bodies_bytes
         self.body_bytes = 0
-        """Of requests that have not arrived whole, without the first of each."""
+        """Of requests that arrive, or that a pod has not begun to answer; without the first of each."""
         self.clients: set[Client] = set()
         self.under_way: set[Exchange] = set()
         self.closing = False
+        self._connected: set[Pod] = set()
+        """Those that may have kept connections, also when nobody knows the pod any more."""
         self._owners: dict[int, Endpoint] = {}
         self._servers: list[asyncio.Server] = []
         self._looking: asyncio.Task[None] | None = None
@@ -94,7 +96,7 @@ class Relay:
     def close_idle(self) -> None:
         """Ends the connections without a request."""
         for client in tuple(self.clients):
-            if client.exchange is None and not client.is_reading:
+            if client.exchange is None and not client.is_reading and not client.lingers:
                 client.transport.close()
 
     async def finished(self) -> None:
@@ -178,6 +180,7 @@ class Relay:
 
     async def connect(self, pod: Pod) -> Upstream:
         """Raises OSError or TimeoutError."""
+        self._connected.add(pod)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.connect_seconds):
             _, upstream = await loop.create_connection(partial(Upstream, pod), pod.host, pod.port)
@@ -225,61 +228,42 @@ class Relay:
         last = self.now()
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            self.log.flush()
+            _safely(self.log.flush)
             now = self.now()
             if now - last >= LOOK_SECONDS:
                 last = now
-                self.look(now)
+                _safely(self.look, now)
 
     def look(self, now: float) -> None:
         """At everything that may have lasted too long."""
         for client in tuple(self.clients):
-            self._look_at_connection(client)
+            _safely(look_at_connection, client, self.settings)
         for exchange in tuple(self.under_way):
-            self._look_at_exchange(exchange, now)
-        for endpoint in self.table.endpoints():
-            if endpoint.held:
-                self.let_go(endpoint)
-            for pod in endpoint.pods.values():
-                if pod.idle:
-                    self._close_old(pod, now)
+            _safely(look_at_exchange, exchange, now, self.settings)
+        for endpoint in tuple(self.holds.endpoints):
+            _safely(self.let_go, endpoint)
+        for pod in tuple(self._connected):
+            _safely(self._close_old, pod, now)
         for endpoint, exchange in self.holds.overdue(now):
-            exchange.fail_held(self.unready(endpoint))
+            _safely(self._give_up, endpoint, exchange)
+
+    def _give_up(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        exchange.fail_held(self.unready(endpoint))
 
     def _close_old(self, pod: Pod, now: float) -> None:
         # The one used last is the last of the list.
         while pod.idle and now - pod.idle[0].idle_since >= IDLE_SECONDS - LOOK_SECONDS:
             pod.idle.pop(0).transport.close()
+        if not pod.idle and not pod.in_flight:
+            self._connected.discard(pod)
 
-    def _look_at_connection(self, client: Client) -> None:
-        client.quiet_seconds += 1
-        if client.lingers:
-            client.reading_seconds += 1
-            if client.reading_seconds > LINGER_SECONDS:
-                client.transport.abort()
-        elif client.exchange is not None and client.exchange.endpoint is not None:
-            pass
-        elif client.is_reading:
-            client.reading_seconds += 1
-            most = self.settings.total_seconds if client.exchange is not None else HEAD_SECONDS
-            if client.reading_seconds > most or client.quiet_seconds > BODY_PAUSE_SECONDS:
-                client.refuse_slow()
-        elif client.quiet_seconds > CLIENT_IDLE_SECONDS:
-            client.transport.close()
 
-    def _look_at_exchange(self, exchange: Exchange, now: float) -> None:
-        settings, upstream, endpoint = self.settings, exchange.upstream, exchange.endpoint
-        if exchange.held_at:
-            told_at = max(exchange.held_at, exchange.told_at)
-            if exchange.wants_comments and now - told_at >= holding.COMMENT_SECONDS and endpoint is not None:
-                exchange.tell(holding.comment(endpoint, now), now)
-        elif now - exchange.since - exchange.held_seconds > settings.total_seconds:
-            exchange.time_out(f"The answer took longer than {settings.total_seconds:.0f} s.")
-        elif upstream is not None and not exchange.client.transport.get_write_buffer_size():
-            upstream.quiet_seconds += 1
-            most = settings.between_bytes_seconds if exchange.first_byte_at else settings.first_byte_seconds
-            if upstream.quiet_seconds > most:
-                exchange.time_out(f"The pod sent nothing for {most:.0f} s.")
+def _safely(look: Callable[..., object], *args: object) -> None:
+    """What is wrong with one must not end the looks at all others."""
+    try:
+        look(*args)
+    except Exception:
+        log.exception("look_failed")
 
 
 def _bound(port: int) -> socket.socket:

@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     most_body_bytes: int = Field(64 * MIB, ge=1024)
     """Bytes of a request's body; a longer one is refused."""
     most_bodies_bytes: int = Field(512 * MIB, ge=1024)
-    """Bytes of all bodies that are arriving, without the first MiB of each; what exceeds it is refused with 503."""
+    """Bytes of all bodies that arrive or that a pod has not begun to answer, without the first MiB of each; what
+    exceeds it is refused with 503."""
     hold_per_endpoint: int = Field(1000, ge=0)
     """Requests that wait for an endpoint to wake; a further one is refused with 503 and `Retry-After`."""
     hold_in_all: int = Field(5000, ge=0)

@@ -49,7 +49,7 @@ class Endpoint:
     """Those of `names` that no older endpoint has."""
     apis: frozenset[str] = frozenset()
     sleeps: bool = False
-    """It may be without pods, and a request wakes it."""
+    """Its spec lets it be without pods: a request wakes it."""
     target: float = UNKNOWN_TARGET
     start_seconds: float | None = None
     waking: str = ""
@@ -71,6 +71,11 @@ class Endpoint:
     held: Any = None
     requests: int = 0
     """That have ended."""
+
+    @property
+    def holds_requests(self) -> bool:
+        """Without a ready pod they wait for one. Its Service leads here for longer than its spec lets it sleep."""
+        return self.sleeps or self.port is not None
 
 
 class Table:

@@ -22,8 +22,9 @@ HIGH_WATER_BYTES = 64 * 1024
 _HEAD = -3
 """The answer's head has not come whole."""
 _REFUSAL = -4
-"""A short answer that may mean: ask another pod. It is read whole first."""
-MOST_REFUSAL_BYTES = 4096
+"""A short answer that is read whole first: it may mean to ask another pod, or becomes an event of a stream."""
+MOST_REFUSAL_BYTES = 64 * 1024
+_MAY_DRAIN = (500, 503)
 _TAIL_READS = 4
 
 
@@ -137,7 +138,8 @@ class Upstream(asyncio.Protocol):
         rest = buffer[start:] if start < len(buffer) else b""
         self._buffer = b""
         self.tail.clear()
-        if head.status in (500, 503) and 0 < head.length <= MOST_REFUSAL_BYTES:
+        status = head.status
+        if status != 200 and (status in _MAY_DRAIN or exchange.told_at) and 0 < head.length <= MOST_REFUSAL_BYTES:
             self._left, self._buffer = _REFUSAL, rest
             self._read_refusal(exchange)
             return
@@ -149,9 +151,9 @@ class Upstream(asyncio.Protocol):
         if len(self._buffer) < head.length:
             return
         body, self._buffer = self._buffer, b""
-        if exchange.is_refused_by_drain(body[: head.length]):
+        if head.status in _MAY_DRAIN and exchange.is_refused_by_drain(body[: head.length]):
             self._release(head.keep_alive and len(body) == head.length)
-            exchange.ask_another("drain", head, body)
+            exchange.ask_another("drain", head, body[: head.length])
             return
         self._answer(exchange, head, body)
 
@@ -190,12 +192,15 @@ class Upstream(asyncio.Protocol):
     def _release(self, reusable: bool) -> None:
         self.exchange = None
         self._chunked = self._pieces = None
-        if reusable and self.pod.ready and not self.transport.is_closing():
-            self.transport.resume_reading()
+        transport = self.transport
+        # A pod may answer before it has read the whole request: the rest would stand before the next one.
+        if reusable and self.pod.ready and not transport.is_closing() and not transport.get_write_buffer_size():
+            transport.resume_reading()
             self.idle_since = asyncio.get_running_loop().time()
             self.pod.idle.append(self)
         else:
-            self.transport.close()
+            # Not `close`, which waits for a pod that does not read.
+            transport.abort()
 
     def leave(self) -> None:
         """The client has left: the pod frees what its request holds when the connection goes."""

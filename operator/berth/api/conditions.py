@@ -130,9 +130,10 @@ REASON_EXPLANATION: dict[Reason, Explanation] = {
         "Install KEDA, which is noticed within two minutes, or use the actuator Builtin.",
     ),
     Reason.GATEWAY_MISSING: Explanation(
-        "`spec.scaling.min` is 0, and no gateway is installed that could hold requests. Nothing is changed: what "
-        "serves stays, and what is asleep sleeps on.",
-        "Install the chart with `gateway.enabled: true`, or set `spec.scaling.min` to 1 or more.",
+        "`spec.scaling.min` is 0, and no gateway is installed that could hold requests, or the one that is does not "
+        "serve this namespace. Nothing is changed: what serves stays, and what is asleep sleeps on.",
+        "Install the chart with `gateway.enabled: true` and with this namespace in `gateway.namespaces`, unless that "
+        "is empty, or set `spec.scaling.min` to 1 or more.",
     ),
     Reason.GATEWAY_NOT_READY: Explanation(
         "No pod of the gateway is ready, or one does not tell the operator what it holds. An endpoint that serves "

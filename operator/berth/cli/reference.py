@@ -191,7 +191,7 @@ def _reasons(explained: Mapping[Any, Explanation]) -> Iterator[tuple[str, str, s
 
 
 # Settings that follow from where the chart is installed.
-COMPUTED = frozenset({"url", "gateway_service", "gateway_first_port", "gateway_ports"})
+COMPUTED = frozenset({"url", "gateway_service", "gateway_namespaces", "gateway_first_port", "gateway_ports"})
 
 
 def value_path(field: str) -> str:

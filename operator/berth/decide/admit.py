@@ -47,14 +47,18 @@ def refusals(ep: Endpoint) -> list[Refusal]:
 
 
 def no_gateway(ep: Endpoint, service: str, live: Mapping[Any, Any]) -> Iterator[Refusal]:
-    """What may sleep needs somebody to wake it. service: the gateway's.  live: children, by kind and name."""
+    """What may sleep needs somebody to wake it. service: the gateway's, "" where it does not serve this namespace.
+
+    live: children, by kind and name.
+    """
     if service or ep.spec.suspend or ep.spec.scaling is None or ep.spec.scaling.min > 0:
         return
     deployment = live.get(("Deployment", ep.name))
     asleep = deployment is not None and deployment["spec"].get("replicas", 1) == 0
     text = (
-        "spec.scaling.min is 0, and there is no gateway that could hold requests while the endpoint wakes: install the "
-        "chart with gateway.enabled, or set spec.scaling.min to 1 or more"
+        f"spec.scaling.min is 0, and no gateway that serves namespace {ep.namespace} could hold requests while the "
+        "endpoint wakes: install the chart with gateway.enabled and, unless gateway.namespaces is empty, with "
+        f"{ep.namespace} among these, or set spec.scaling.min to 1 or more"
     )
     yield Refusal(Reason.GATEWAY_MISSING, f"{text}. It is asleep, and stays so until then" if asleep else text)
 

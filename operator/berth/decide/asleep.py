@@ -49,7 +49,9 @@ class Step(NamedTuple):
 
 
 def step(seen: Seen) -> Step:
-    """What comes next. Without a gateway the last replica stays."""
+    """What comes next. Without a gateway the last replica stays, if it is one that a request would have to wake."""
+    if seen.wanted == 0 and not seen.sleeps:
+        return Step(0, False)
     if seen.wanted == 0:
         if seen.live == 0:
             return Step(0, True)

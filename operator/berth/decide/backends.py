@@ -1,6 +1,6 @@
 """What EndpointSlices say: which pods of a Service take requests, and where. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from berth.api import names
@@ -24,9 +24,10 @@ def addresses(found: Object | None) -> tuple[str, ...]:
     return tuple(sorted({address for endpoint in given if _ready(endpoint) for address in endpoint["addresses"]}))
 
 
-def told_at(slices: Iterable[Object], port_name: str) -> dict[str, bool]:
+def told_at(slices: Iterable[Object], port_name: str, asked: Collection[str] = ()) -> dict[str, bool]:
     """`host:port` of every pod that still answers, the leaving ones too, and whether it is ready.
 
+    asked: so far. One of these that is not ready for a moment keeps what it has; one that has never been is starting.
     Of a pod with addresses of two families the first one is enough.
     """
     found: dict[str, dict[str, bool]] = {}
@@ -36,8 +37,8 @@ def told_at(slices: Iterable[Object], port_name: str) -> dict[str, bool]:
             host = endpoint["addresses"][0]
             name = (endpoint.get("targetRef") or {}).get("name", host)
             conditions = endpoint.get("conditions") or {}
-            if _ready(endpoint) or conditions.get("terminating"):
-                where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            if _ready(endpoint) or conditions.get("terminating") or where in asked:
                 found.setdefault(name, {})[where] = _ready(endpoint)
     return {where: ready for addresses in found.values() for where, ready in sorted(addresses.items())[:1]}
 
@@ -48,6 +49,13 @@ def _ready(endpoint: Object) -> bool:
     return conditions.get("ready") is not False and not conditions.get("terminating")
 
 
-def family(slices: Iterable[Object]) -> str:
-    """Address family of a Service, as the controller's slices have it."""
-    return next((str(found["addressType"]) for found in slices if is_controllers(found)), "IPv4")
+def family(slices: Iterable[Object], own: Object | None) -> str | None:
+    """Address family of Berth's own slice of a Service: one that the controller's slices have.
+
+    None while there is none of these to tell, and when `own` has another one: as that never changes, it has to go.
+    """
+    found = sorted({str(each["addressType"]) for each in slices if is_controllers(each)})
+    if own is None:
+        return found[0] if found else None
+    kind = str(own["addressType"])
+    return kind if kind in found or not found else None

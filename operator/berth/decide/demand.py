@@ -121,7 +121,7 @@ def observe(state: State, signals: Signals) -> State:
     now, value = signals.now, signals.in_flight
     waking = signals.replicas > 0 and signals.ready == 0
     if value is None:
-        return replace(state, busy=now) if waking else state
+        return replace(state, busy=now) if waking or signals.served else state
     samples = state.samples
     if not signals.complete and samples:
         # A lower bound may raise the mean and must not lower it.

@@ -45,14 +45,17 @@ def capacity(loads: Loads) -> float | None:
     return min(float(min(sequences)), float(min(cached)) * requests / max(tokens, 1.0))
 
 
-def target_in_flight(scaling: Scaling, loads: Loads, known: float | None) -> float:
+def target_in_flight(scaling: Scaling, loads: Loads, known: float | None, before: float | None) -> float:
     """Requests that a replica shall have: as the spec says, or SHARE of what the engines can run at once.
 
     known: the last `capacity`; an engine that is new, or has had few requests, cannot tell how long they are.
+    before: what it was, which holds while no engine tells anything: that may be long, at zero.
     """
     if scaling.target.in_flight_per_replica is not None:
         return float(scaling.target.in_flight_per_replica)
     sequences = [float(load["max_num_seqs"]) for load in loads.values() if load["max_num_seqs"]]
+    if known is None and not sequences and before is not None:
+        return before
     return max(1.0, SHARE * (known or min(sequences, default=float(UNKNOWN_SEQUENCES))))
 
 

@@ -84,7 +84,7 @@ def signals(watched: Watched, look: Look, now: float) -> Signals:
     spec = watched.ep.spec.scaling
     assert spec is not None
     watched.capacity = load.capacity(look.loads) or watched.capacity
-    target = load.target_in_flight(spec, look.loads, watched.capacity)
+    target = load.target_in_flight(spec, look.loads, watched.capacity, watched.target)
     if watched.target is None or abs(target - watched.target) > TARGET_MOVES * watched.target:
         watched.target = rounded(target)
     started = [found for found in (load.start_seconds(look.staying), watched.start_seconds) if found is not None]
@@ -149,6 +149,12 @@ def active_with_gateway(look: Look, told: Told) -> Active:
     if told.problem and (pods[0] or not look.ready):
         return (False, Reason.GATEWAY_NOT_READY, told.problem)
     return pods if look.ready else (True, Reason.LOAD_KNOWN, "no pod is ready; the gateway tells what waits")
+
+
+def target_per_replica(status: Mapping[str, Any] | None) -> float | None:
+    """What status says that a replica shall have."""
+    found: float | None = ((status or {}).get("scaling") or {}).get("targetPerReplica")
+    return found
 
 
 def rounded(value: float | None) -> float | None:

@@ -8,15 +8,19 @@ from berth.api.conditions import Reason
 from berth.api.spec import Endpoint
 from berth.decide.admit import Refusal, no_gateway, refusals
 from berth.decide.differs import differs
-from berth.decide.observed import Observed, child_id
+from berth.decide.observed import ChildId, Observed, child_id
 from berth.decide.rollout import nothing_to_protect, yielding
 from berth.desired.children import children
+from berth.desired.gateway_slice import gateway_slice
 from berth.desired.platform import Platform
 
 
 @dataclass(frozen=True)
 class Plan:
-    """apply: manifests to send, in order.  delete: live children that should not exist.  refusal: why nothing is."""
+    """apply: manifests to send, in order.  delete: live children that should not exist.
+
+    refusal: why nothing is done, but for the way to the gateway.
+    """
 
     apply: tuple[dict[str, Any], ...] = ()
     delete: tuple[dict[str, Any], ...] = ()
@@ -24,22 +28,35 @@ class Plan:
 
 
 def make_plan(ep: Endpoint, seen: Observed, platform: Platform) -> Plan:
-    """What this pass writes. A refused spec changes nothing: children of the last valid one keep running."""
+    """What this pass writes. A refused spec changes no pods: children of the last valid one keep running."""
     if found := [*refusals(ep), *no_gateway(ep, platform.gateway_service, seen.children)]:
-        return Plan(refusal=Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5])))
+        refusal = Refusal(found[0].reason, "; ".join(refusal.message for refusal in found[:5]))
+        return plan_of_refused(ep, seen, platform, refusal)
     wanted = children(ep, platform)
     deployment = next(manifest for manifest in wanted if manifest["kind"] == "Deployment")
     if nothing_to_protect(deployment, seen.children.get(child_id(deployment)), seen.pods):
         wanted = children(yielding(ep), platform)
     for manifest in wanted:
         live = seen.children.get(child_id(manifest))
-        if live is not None and (refusal := _owner_refusal(ep, live)):
-            return Plan(refusal=refusal)
+        if live is not None and (taken := _owner_refusal(ep, live)):
+            return plan_of_refused(ep, seen, platform, taken)
     ids = {child_id(manifest) for manifest in wanted}
     return Plan(
         apply=tuple(manifest for manifest in wanted if needs_apply(manifest, seen.children.get(child_id(manifest)))),
         delete=tuple(live for key, live in seen.children.items() if key not in ids and prunable(ep, live)),
     )
+
+
+def plan_of_refused(ep: Endpoint, seen: Observed, platform: Platform, refusal: Refusal) -> Plan:
+    """Where a spec is refused its Service still follows the gateway's pods: their addresses become those of others."""
+    live = seen.children.get(ChildId("EndpointSlice", names.gateway_slice(ep.name)))
+    if live is None or not prunable(ep, live):
+        return Plan(refusal=refusal)
+    if ep.gateway is not None and refusal.reason == Reason.GATEWAY_MISSING:
+        ep = ep.model_copy(update={"gateway": ep.gateway.model_copy(update={"addresses": ()})})
+    wanted = children(ep, platform, (gateway_slice,))
+    apply = tuple(manifest for manifest in wanted if needs_apply(manifest, live))
+    return Plan(apply=apply, delete=() if wanted else (live,), refusal=refusal)
 
 
 def needs_apply(wanted: dict[str, Any], live: dict[str, Any] | None) -> bool:

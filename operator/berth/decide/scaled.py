@@ -15,7 +15,18 @@ def scaling_status(ep: Endpoint, seen: Observed, before: Status) -> Status | Non
     """`status.scaling`."""
     if seen.scaled is not None:
         return seen.scaled.status
-    return before.get("scaling") if ep.spec.scaling is not None and not ep.spec.suspend else None
+    told: Status | None = before.get("scaling")
+    if told is None or ep.spec.scaling is None:
+        return None
+    return _suspended(told) if ep.spec.suspend else told
+
+
+def _suspended(told: Status) -> Status | None:
+    """What an endpoint that may sleep knows when it goes on: without it, it would start a pod to prove its spec."""
+    if "proven" not in told:
+        return None
+    kept = {name: told[name] for name in ("targetPerReplica", "startSeconds", "proven") if name in told}
+    return {"desired": 0, "explanation": "spec.suspend is true: no pods are wanted", **kept}
 
 
 def scaling_active(

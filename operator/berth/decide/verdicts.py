@@ -56,7 +56,7 @@ def conditions(
     waking = all(mending) and _is_waking(ep, deployment, before)
     verdicts: dict[Type, Verdict] = {
         Type.ACCEPTED: accepted,
-        Type.AVAILABLE: _available(ep, deployment, problems, waking, before),
+        Type.AVAILABLE: _available(ep, deployment, problems, waking, _unheard(ep, seen, before), before),
         Type.PROGRESSING: _progressing(ep, deployment, refusal, waking, before),
     }
     verdicts[Type.READY] = _ready(ep, deployment, seen.conflicts, verdicts, problems)
@@ -75,6 +75,7 @@ def _available(
     deployment: Mapping[str, Any] | None,
     problems: Sequence[Problem],
     waking: bool,
+    unheard: str,
     before: Mapping[str, Any],
 ) -> Verdict:
     counts = (deployment or {}).get("status") or {}
@@ -85,6 +86,8 @@ def _available(
     if _is_asleep(ep):
         if ep.gateway is None or not ep.gateway.addresses:
             return (False, Reason.GATEWAY_NOT_READY, "asleep, and no pod of the gateway is ready to take requests")
+        if unheard:
+            return (False, Reason.GATEWAY_NOT_READY, f"asleep, and {unheard}")
         return (True, Reason.ASLEEP, f"asleep: a request wakes it{f', which takes {start}' if start else ''}")
     if ready:
         return (True, Reason.SERVING, f"{ready} of {wanted} replicas serve")
@@ -100,6 +103,15 @@ def _available(
 
 def _is_asleep(ep: Endpoint) -> bool:
     return sleeps(ep) and not ep.wanted_replicas and not ep.replicas_left
+
+
+def _unheard(ep: Endpoint, seen: Observed, before: Mapping[str, Any]) -> str:
+    """Why a request that a gateway holds may wake nothing, "" when nothing is known against it.
+
+    One answer of a gateway that is missing is not yet a reason; a new operator goes by what was told before.
+    """
+    active = scaling_active(ep, seen, None, before)
+    return active[2] if active is not None and active[1] == Reason.GATEWAY_NOT_READY else ""
 
 
 def _is_to_be_proven(ep: Endpoint, before: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ The Deployment comes first: a pod template that Kubernetes refuses then changes 
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -20,10 +21,12 @@ from berth.desired.service import service
 
 BUILDERS = (deployment, service, disruption_budget, scaled_object, horizontal_pod_autoscaler, gateway_slice)
 
+Builder = Callable[[Endpoint, Platform], dict[str, Any] | None]
 
-def children(ep: Endpoint, platform: Platform) -> list[dict[str, Any]]:
-    """Every child that should exist, each with the hash of its own intent."""
-    return [_with_intent(manifest) for build in BUILDERS if (manifest := build(ep, platform)) is not None]
+
+def children(ep: Endpoint, platform: Platform, builders: Sequence[Builder] = BUILDERS) -> list[dict[str, Any]]:
+    """Every child that should exist, each with the hash of its own intent. builders: of those that are asked for."""
+    return [_with_intent(manifest) for build in builders if (manifest := build(ep, platform)) is not None]
 
 
 def _with_intent(manifest: dict[str, Any]) -> dict[str, Any]:

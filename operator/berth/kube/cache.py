@@ -34,23 +34,33 @@ def service_key(obj: Object) -> Key | None:
 class Cache:
     """Objects as last seen. `put` and `drop` say whether that was news for a reconciler.
 
-    key_of: what an object belongs to.  on_holder: told each endpoint that another one has taken a name from, or left
-    one to, when that other one came, went or was renamed.
+    key_of: what an object belongs to.  serves: whether the gateway serves the endpoints of a namespace: others hold no
+    name.  on_holder: told each endpoint that another one has taken a name from, or left one to, when that other one
+    came, went or was renamed.
     """
 
     def __init__(
         self,
         key_of: Callable[[Object], Key | None] = endpoint_key,
         on_holder: Callable[[Key], None] = lambda key: None,
+        serves: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
         self.key_of = key_of
         self._on_holder = on_holder
+        self._serves = serves
         self._claims = Claims()
         self._objects: dict[str, dict[Name, Object]] = defaultdict(dict)
         self._of: dict[str, dict[Key, set[Name]]] = defaultdict(lambda: defaultdict(set))
         # resourceVersion at the end of what was deleted since the last list: a sight of it may arrive later.
         self._ended: dict[str, dict[Name, int]] = defaultdict(dict)
         self._kinds: set[str] = set()
+        self._followers: dict[str, list[Callable[[Name, Object | None], None]]] = defaultdict(list)
+
+    def follow(self, resource: Resource, told: Callable[[Name, Object | None], None]) -> None:
+        """Tell each object of a kind as it is from now on, None when it is gone; first those that are there."""
+        self._followers[resource.kind].append(told)
+        for name, obj in self._objects[resource.kind].items():
+            told(name, obj)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object as last seen."""
@@ -114,7 +124,8 @@ class Cache:
     def _index(self, resource: Resource, name: Name, old: Object | None, new: Object | None) -> None:
         if resource is ENDPOINTS:
             created = new["metadata"].get("creationTimestamp", "") if new is not None else ""
-            for other in self._claims.put(Key(*name), created, claimed(new) if new is not None else ()):
+            claims = claimed(new) if new is not None and self._serves(name[0]) else ()
+            for other in self._claims.put(Key(*name), created, claims):
                 self._on_holder(other)
         of = self._of[resource.kind]
         if old is not None and (key := self.key_of(old)) in of:
@@ -123,6 +134,8 @@ class Cache:
                 del of[key]
         if new is not None and (key := self.key_of(new)):
             of[key].add(name)
+        for told in self._followers[resource.kind]:
+            told(name, new)
 
     def replace(self, resource: Resource, objects: Iterable[Object], listed_at: str) -> set[Key]:
         """Take in a complete list: put all, drop what is gone. Returns the endpoints for which that was news.
@@ -158,11 +171,13 @@ def _content(obj: Object) -> Object:
 # What decisions read; the rest is neither kept nor news. Of children all of spec: any field may be one that Berth sets.
 _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
 # Who touches an annotation of an endpoint wants it looked at, whatever it says.
-_META = {
+_META: dict[str, tuple[str, ...]] = {
     ENDPOINTS.kind: (*_IDENTITY, "generation", "annotations", "creationTimestamp"),
     PODS.kind: (*_IDENTITY, "labels", "annotations", "creationTimestamp"),
 }
 _CHILD_META = (*_IDENTITY, "generation", "labels", "annotations", "ownerReferences")
+# Of two slices with one port of the gateway the older one has it.
+_META[SLICES.kind] = (*_CHILD_META, "creationTimestamp")
 _STATUS = {
     PODS.kind: ("phase", "reason", "message", "podIP", "conditions", "containerStatuses", "initContainerStatuses"),
     DEPLOYMENTS.kind: ("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "conditions"),

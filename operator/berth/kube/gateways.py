@@ -1,10 +1,14 @@
 """The pods of the gateway, as the EndpointSlices of its Service have them."""
 
+from typing import Any
+
 from berth.api import names
 from berth.api.names import Key
 from berth.decide.backends import addresses, told_at
 from berth.kube.cache import Cache, service_key
 from berth.kube.resources import SLICES
+
+Object = dict[str, Any]
 
 
 class Gateways:
@@ -17,8 +21,13 @@ class Gateways:
         namespace, _, name = service.partition("/")
         self.service = service
         self.resource = SLICES._replace(selector=f"{names.SERVICE_LABEL}={name}")
-        self.cache = Cache(key_of=service_key)
+        self.cache = Cache(key_of=self._key_of)
         self._key = Key(namespace, name)
+        self._asked: dict[str, bool] = {}
+
+    def _key_of(self, obj: Object) -> Key | None:
+        """The Service. The selector also finds the slices of others that are called like it: they belong to nobody."""
+        return self._key if service_key(obj) == self._key else None
 
     @property
     def known(self) -> bool:
@@ -31,5 +40,6 @@ class Gateways:
         return tuple(sorted({address for found in slices for address in addresses(found)}))
 
     def told_at(self) -> dict[str, bool]:
-        """Where each one tells what it holds, also those that leave, and whether it is ready."""
-        return told_at(self.cache.of(self.resource, self._key), names.ADMIN_PORT_NAME)
+        """Where each one tells what it holds, and whether it is ready. Also those that leave, or are not any more."""
+        self._asked = told_at(self.cache.of(self.resource, self._key), names.ADMIN_PORT_NAME, self._asked)
+        return self._asked

@@ -45,8 +45,9 @@ def read(pieces: Iterable[bytes], most_body_bytes: int = MOST_BODY_BYTES) -> tup
             reader.feed(piece)
             while reader.complete:
                 assert reader.asked is not None
-                assert reader.received_bytes == len(reader.body())
-                found.append((reader.asked, reader.body()))
+                body = reader.take_body()
+                assert reader.received_bytes == len(body)
+                found.append((reader.asked, body))
                 reader.next()
     except BadRequest as bad:
         status = bad.status

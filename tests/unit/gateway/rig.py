@@ -100,8 +100,11 @@ Handler = Callable[["Asked"], Awaitable[None]]
 class Asked:
     """A request as a pod has got it."""
 
-    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, writer: Any) -> None:
-        self.method, self.target, self.headers, self.body, self.writer = method, target, headers, body, writer
+    def __init__(
+        self, method: str, target: str, version: str, headers: dict[str, str], body: bytes, writer: Any
+    ) -> None:
+        self.method, self.target, self.version, self.headers = method, target, version, headers
+        self.body, self.writer = body, writer
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -147,9 +150,9 @@ class PlayedPod:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 line, *lines = head.rstrip("\r\n").split("\r\n")
                 headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
-                method, target, _ = line.split(" ")
+                method, target, version = line.split(" ")
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                asked = Asked(method, target, headers, body, writer)
+                asked = Asked(method, target, version, headers, body, writer)
                 self.asked.append(asked)
                 await self.handler(asked)
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -183,7 +183,7 @@ def test_an_open_gateway_knows_nobody_and_allows_everything() -> None:
     found = Access(open=True)
     assert found.caller([]) == found.caller(bearer("anything")) == ANYBODY
     for each in table().endpoints():
-        assert allows(ANYBODY, each, each.key)
+        assert allows(ANYBODY, each)
 
 
 # What a caller may use.
@@ -208,7 +208,7 @@ def usable(namespaces: str, models: str) -> set[tuple[str, str]]:
     known = table()
     names = ("llama", "llama-latest", "qwen", "own", "a/llama", "a/other", "b/llama", "b/own", "a/qwen", "x")
     found = [(name, known.find(name)) for name in names]
-    return {(name, each.key) for name, each in found if each is not None and allows(caller, each, name)}
+    return {(name, each.key) for name, each in found if each is not None and allows(caller, each)}
 
 
 A = {("llama", "a/llama"), ("llama-latest", "a/llama"), ("a/llama", "a/llama")}
@@ -247,11 +247,10 @@ def test_a_name_with_a_vendor_in_front_is_allowed_as_the_name_itself() -> None:
     found = table().find("meta/llama", vendor=True)
     assert found is not None
     assert found.key == "a/llama"
-    assert allows(caller, found, "meta/llama")
-    assert not allows(caller._replace(models=frozenset({"meta"})), found, "meta/llama")
-    # A Secret may have the name as the client sends it.
-    assert allows(caller._replace(models=frozenset({"meta/llama"})), found, "meta/llama")
-    assert not allows(caller._replace(models=frozenset({"other/llama"})), found, "meta/llama")
+    assert allows(caller, found)
+    assert not allows(caller._replace(models=frozenset({"meta"})), found)
+    # What is before the name may be the namespace of an endpoint that is gone, and this is another team's.
+    assert not allows(caller._replace(models=frozenset({"meta/llama"})), found)
 
 
 def test_a_grant_follows_the_name_when_its_holder_goes() -> None:
@@ -260,4 +259,4 @@ def test_a_grant_follows_the_name_when_its_holder_goes() -> None:
     found = known.find("llama")
     assert found is not None
     assert found.key == "b/llama"
-    assert allows(caller, found, "llama")
+    assert allows(caller, found)

@@ -37,7 +37,7 @@ def ask(path: str, caller: Caller = ANYBODY, query: str = "", method: str = "GET
     """The answer to a call."""
     route = paths.route(method, path)
     assert route.kind == paths.LIST
-    named = [(name, found) for name, found in table().reachable() if allows(caller, found, name)]
+    named = [(name, found) for name, found in table().reachable() if allows(caller, found)]
     request = http.Request(method, route.rest, paths.query_of(query), {}, b"")
     return models.answer(route, request, named, lambda: 0.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from berth_gateway import choice, client, exchange, holding, paths, reading, relay
+from berth_gateway import choice, destination, exchange, holding, looks, paths, reading
 from berth_gateway.settings import Settings
 from tests.contracts.apis.calls import CLIENTS
 from tests.node.patience import IMPATIENT, patience
@@ -50,9 +50,10 @@ def test_limits_are_those_of_the_code() -> None:
             f"{reading.MOST_HEAD_BYTES // 1024} KiB",
             f"{reading.MOST_HEADERS} ",
         ),
-        "a head that does not": (f"{relay.HEAD_SECONDS} s",),
-        "a pause within a request": (f"{relay.BODY_PAUSE_SECONDS} s",),
-        "a connection without": (f"{relay.CLIENT_IDLE_SECONDS} s",),
+        "a head that does not": (f"{looks.HEAD_SECONDS} s",),
+        "a pause within a request": (f"{looks.BODY_PAUSE_SECONDS} s",),
+        "a client that takes nothing": (f"{looks.UNSENT_SECONDS} s",),
+        "a connection without": (f"{looks.CLIENT_IDLE_SECONDS} s",),
         "`connectSeconds`": (f"{limits.connect_seconds:.0f} s",),
         "`firstByteSeconds`": (f"{limits.first_byte_seconds:.0f} s",),
         "`betweenBytesSeconds`": (f"{limits.between_bytes_seconds:.0f} s",),
@@ -78,7 +79,7 @@ def test_numbers_of_the_choice_are_those_of_the_code() -> None:
     assert f"left out for {choice.EJECTED_SECONDS:.0f} s" in text
     assert f"up to {choice.MOST_EJECTED_SECONDS:.0f} s" in text
     assert choice.SESSION_HEADER.decode() in text.lower()
-    assert client.ENDPOINT_KEY.decode() in PAGE.lower()
+    assert destination.ENDPOINT_KEY.decode() in PAGE.lower()
 
 
 def test_the_patience_of_every_client_is_told() -> None:

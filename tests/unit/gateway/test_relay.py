@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from typing import Any
 
 import pytest
 
 from berth_apis import engine
+from berth_gateway.table import Pod
+from berth_gateway.upstream import Upstream
 from tests.unit.gateway.rig import GOOD, KEY, Asked, PlayedPod, running, secret, until
 
 BODY = {"model": "m", "prompt": "Hello"}
@@ -275,6 +278,98 @@ async def test_an_old_client_gets_an_answer_without_chunks(pieces: int) -> None:
         status, headers, body = await client.answer()
         assert (status, headers["connection"], body) == (200, "close", b"data: 1\n\n")
         assert "transfer-encoding" not in headers
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_old_client_costs_no_connection_to_the_pod(chunked: bool) -> None:
+    async def handler(asked: Asked) -> None:
+        if chunked:
+            await asked.begin_stream()
+            await asked.event("1")
+            await asked.send(b"0\r\n\r\n")
+        else:
+            await asked.answer()
+        if asked.version == "HTTP/1.0":  # as uvicorn does, without a word of it
+            asked.writer.close()
+
+    async with PlayedPod(handler) as pod, running() as rig:
+        rig.serve("m", pod)
+        data = json.dumps(BODY).encode()
+        lines = f"x-api-key: {KEY}\r\nConnection: keep-alive\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        for _ in range(2):
+            async with rig.connect() as client:
+                await client.send(b"POST /v1/completions HTTP/1.0\r\n" + lines + data)
+                status, headers, body = await client.answer()
+                assert (status, body) == (200, b"data: 1\n\n" if chunked else GOOD)
+                assert headers["connection"] == ("close" if chunked else "keep-alive")
+        async with rig.connect() as client:
+            await client.post(BODY)
+            assert (await client.answer())[0] == 200
+        assert pod.connections == 1
+        assert {asked.version for asked in pod.asked} == {"HTTP/1.1"}
+        assert not any("connection" in asked.headers for asked in pod.asked)
+
+
+async def test_a_connection_with_a_request_that_is_not_all_sent_is_not_kept() -> None:
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n")
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(answer_early, "127.0.0.1", 0) as server, running() as rig:
+        rig.serve("m", PlayedPod(port=server.sockets[0].getsockname()[1]))
+        async with rig.connect() as client:
+            await client.post({"model": "m", "prompt": "x" * 16_000_000})
+            assert (await client.answer())[0] == 413
+        (pod,) = rig.table.find("m").pods.values()  # type: ignore[union-attr]
+        assert not pod.idle
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_a_connection_that_ends_before_anything_was_sent_is_left_for_another_pod(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        PlayedPod(host="127.0.0.2") as pod,
+        PlayedPod(host="127.0.0.3", port=pod.port) as other,
+        running() as rig,
+        rig.connect() as client,
+    ):
+        rig.serve("m", other, pod)
+        connect = rig.relay.connect
+
+        async def reset(to: Pod) -> Upstream:
+            upstream = await connect(to)
+            if to.host == other.host:
+                upstream.transport.abort()
+            return upstream
+
+        monkeypatch.setattr(rig.relay, "connect", reset)
+        for number in range(8):
+            await client.post({**BODY, "user": str(number)})
+            assert (await client.answer())[0] == 200
+        assert rig.counts.retries["connect"] >= 1
+        assert not other.asked
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+async def test_what_this_side_lacks_is_no_failure_of_the_pod(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lack(to: Pod) -> Upstream:
+        raise OSError(number, "x")
+
+    async with PlayedPod() as pod, running() as rig, rig.connect() as client:
+        rig.serve("m", pod)
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.relay, "connect", lack)
+            for _ in range(5):
+                await client.post(BODY)
+                assert (await client.answer())[0] == 503
+        (found,) = rig.table.find("m").pods.values()  # type: ignore[union-attr]
+        assert (found.failures, found.in_flight) == (0, 0)
+        await client.post(BODY)
+        assert (await client.answer())[0] == 200
 
 
 async def test_timeouts_are_told_and_the_pod_is_let_go() -> None:

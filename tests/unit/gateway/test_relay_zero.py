@@ -8,9 +8,21 @@ from typing import Any
 
 import pytest
 
-from berth_gateway import relay as relay_module
+from berth_apis import engine
+from berth_gateway import looks
 from berth_gateway.holding import COMMENT_SECONDS, Limits
-from tests.unit.gateway.rig import GOOD, Asked, PlayedPod, Rig, endpoint, own_slice, running, until
+from tests.unit.gateway.rig import (
+    GOOD,
+    Asked,
+    Handler,
+    PlayedPod,
+    Rig,
+    Talk,
+    endpoint,
+    own_slice,
+    running,
+    until,
+)
 
 BODY = {"model": "m", "prompt": "Hello"}
 SLEEPS: dict[str, Any] = {"scaling": {"min": 0, "max": 2}}
@@ -171,6 +183,105 @@ async def test_a_failure_after_comments_is_an_event_of_that_api(path: str, body:
         assert rig.logged()[-1]["status"] == 400
 
 
+async def told(rig: Rig, client: Talk) -> None:
+    """A request for a stream of an endpoint at zero, whose client has got its first comment."""
+    asleep(rig)
+    await client.post({**BODY, "stream": True})
+    await held(rig)
+    later(rig, COMMENT_SECONDS + 0.1)
+    assert (await client.head())[0] == 200
+    await client.chunk()
+
+
+async def in_pieces(asked: Asked) -> None:
+    body = b'{"error":{"message":"no such prompt","code":400}}'
+    head = f"HTTP/1.1 400 X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    await asked.send(head.encode())
+    await asyncio.sleep(0.02)
+    await asked.send(body)
+
+
+async def die(asked: Asked) -> None:
+    asked.writer.transport.abort()
+
+
+async def say_nothing(asked: Asked) -> None:
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("handler", "status", "words"),
+    [(in_pieces, 400, "no such prompt"), (die, 502, "gave no answer"), (say_nothing, 504, "sent nothing for")],
+)
+async def test_whatever_fails_after_comments_is_told_in_full(handler: Handler, status: int, words: str) -> None:
+    async with PlayedPod(handler) as pod, running(first_byte_seconds=1.0) as rig, rig.connect() as client:
+        await told(rig, client)
+        rig.wake("m", pod)
+        if handler is say_nothing:
+            await until(lambda: pod.asked, "the pod is asked")
+            for _ in range(3):
+                rig.relay.look(rig.now())
+        assert words in (await client.chunk()).decode()
+        assert await client.chunk() == b""
+        (line,) = rig.logged()
+        assert line["status"] == status
+        (found,) = rig.table.find("m").pods.values()  # type: ignore[union-attr]
+        assert found.in_flight == 0
+
+
+async def test_an_answer_that_is_cut_after_comments_ends_the_connection() -> None:
+    async def cut(asked: Asked) -> None:
+        await asked.begin_stream()
+        await asked.event("1")
+        asked.writer.transport.abort()
+
+    async with PlayedPod(cut) as pod, running() as rig, rig.connect() as client:
+        await told(rig, client)
+        rig.wake("m", pod)
+        assert await client.chunk() == b"data: 1\n\n"
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.chunk()
+        assert [line["status"] for line in rig.logged()] == [502]
+
+
+async def test_a_refusal_after_comments_that_nobody_else_takes_ends_once() -> None:
+    async def refuse(asked: Asked) -> None:
+        await asked.answer(json.dumps({"error": {"message": engine.DRAINING_MARK}}).encode(), 503)
+
+    async with PlayedPod(refuse) as pod, running() as rig, rig.connect() as client:
+        await told(rig, client)
+        rig.table.drop_slice("team-a", "m-gateway")
+        rig.table.put_endpoint(endpoint("m", scaling={"min": 1, "max": 2}))
+        rig.wake("m", pod)
+        assert engine.DRAINING.message in (await client.chunk()).decode()
+        assert await client.chunk() == b""
+        (line,) = rig.logged()
+        assert line["status"] == 503
+        assert rig.table.find("m").requests == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("through", ["the gateway's URL", "the endpoint's Service"])
+async def test_what_may_not_sleep_any_more_is_waited_for_as_long_as_its_service_leads_here(through: str) -> None:
+    async with PlayedPod() as pod, running() as rig:
+        asleep(rig)
+        rig.table.put_endpoint(endpoint("m", scaling={"min": 1, "max": 2}))
+        async with rig.connect(rig.endpoint_port if through == "the endpoint's Service" else None) as client:
+            await client.post(BODY)
+            await held(rig)
+            rig.wake("m", pod)
+            assert (await client.answer())[::2] == (200, GOOD)
+
+
+async def test_a_fight_over_a_child_does_not_keep_it_from_waking() -> None:
+    async with PlayedPod() as pod, running() as rig, rig.connect() as client:
+        why = "PodDisruptionBudget: kubectl-edit sets spec.maxUnavailable"
+        asleep(rig, conditions=[{"type": "Stalled", "status": "True", "reason": "Conflicted", "message": why}])
+        await client.post(BODY)
+        await held(rig)
+        rig.wake("m", pod)
+        assert (await client.answer())[0] == 200
+
+
 async def test_a_wake_that_fails_tells_every_client_why() -> None:
     async with running() as rig, rig.connect() as one, rig.connect() as other, rig.connect() as third:
         asleep(rig)
@@ -284,10 +395,10 @@ async def test_slow_clients_are_not_waited_for() -> None:
         await head.send(b"POST /v1/completions HTTP/1.1\r\nHost")
         await until(lambda: len(rig.relay.clients) == 2, "both are connected")
         await until(lambda: any(client.is_reading for client in rig.relay.clients), "a part of a head")
-        for _ in range(relay_module.HEAD_SECONDS + 1):
+        for _ in range(looks.HEAD_SECONDS + 1):
             rig.relay.look(rig.now())
         assert (await head.answer())[0] == 408
         assert await head.ended()
-        for _ in range(relay_module.CLIENT_IDLE_SECONDS):
+        for _ in range(looks.CLIENT_IDLE_SECONDS):
             rig.relay.look(rig.now())
         assert await idle.ended()

@@ -272,6 +272,8 @@ def test_a_first_start_is_told_in_the_launchers_words() -> None:
         (condition("Stalled", "False", "ModelNotFound", "no such model"), ""),
         # Said of a spec that somebody has changed since.
         (condition("Stalled", "True", "ModelNotFound", "no such model", 1), ""),
+        # Of a child, whose other fields are written: it may start.
+        (condition("Stalled", "True", "Conflicted", "somebody sets spec.maxUnavailable"), ""),
     ],
 )
 def test_only_what_no_waiting_mends_is_a_failure(stalled: Object, failure: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.node import tenancy
 from tests.node.tenancy import OURS, Tenants, Way
-from tests.unit.gateway.rig import KEY, PlayedPod, running, secret, talking
+from tests.unit.gateway.rig import KEY, PlayedPod, endpoint, running, secret, talking
 
 TENANTS = Tenants(
     key=KEY,
@@ -73,6 +73,33 @@ async def test_the_same_requests_with_its_own_key_reach_it() -> None:
     assert {"body, served name", "body, namespace/name", "LLMEngine, query", "chunked", "a form's field"} <= reached
     assert {"AlephAlpha, body", "ScaleEGP v2, vendor/name", "AlephAlpha, tokenizer's path", "HTTP/1.0"} <= reached
     assert len(reached) >= 30
+
+
+async def test_a_grant_of_one_teams_model_is_none_of_anothers_when_it_is_gone() -> None:
+    async with PlayedPod() as theirs, running() as rig, rig.connect() as client:
+        rig.serve("llama", theirs, namespace="team-a")
+        rig.table.put_endpoint(endpoint("llama", "team-b"))
+        rig.access.put_secret(secret("all", OTHER_KEY, namespaces="*", models="team-b/llama"))
+        for _ in range(2):
+            for path in ("/v1/completions", "/egp/v4/completions"):
+                for model in ("team-a/llama", "llama", "vendor/llama"):
+                    await client.post({"model": model, "prompt": "p"}, path, OTHER_KEY)
+                    assert (await client.answer())[0] == 404
+            rig.table.drop_endpoint("team-b", "llama")
+        await client.post({"model": "team-b/llama", "prompt": "p"}, "/egp/v4/completions", OTHER_KEY)
+        assert (await client.answer())[0] == 404
+        assert theirs.asked == []
+
+
+@pytest.mark.parametrize("named", ["authorization", "x-api-key", "Authorization, X-API-Key"])
+async def test_nothing_beside_a_key_becomes_one(named: str) -> None:
+    async with PlayedPod() as pod, running() as rig, rig.connect() as client:
+        rig.serve("m", pod)
+        made_up = "x-api-key: made-up\r\n"
+        await client.post({"model": "m", "prompt": "p"}, head=f"{made_up}Connection: {named}\r\n")
+        assert (await client.answer())[0] == 200
+        await client.post({"model": "m", "prompt": "p"}, head=made_up, key="")
+        assert (await client.answer())[0] == 401
 
 
 @pytest.mark.parametrize("key", ["", "sk-another", f"{KEY}x", TENANTS.their_namespace])

@@ -41,6 +41,10 @@ CASES = [
     Case("may not sleep any more, and a pod takes requests",
          WAKES._replace(sleeps=False, serving_seconds=1.0), Step(3, True, 1.0)),
     Case("may not sleep any more", WAKES._replace(sleeps=False, serving_seconds=2.0), Step(3, False)),
+    Case("asleep, and zero is what the spec says now", ASLEEP._replace(sleeps=False), Step(0, False)),
+    Case("zero is what the spec says", TIRED._replace(sleeps=False), Step(0, False)),
+    Case("zero is what the spec says, and there is no gateway",
+         TIRED._replace(sleeps=False, gateways=False), Step(0, False)),
     Case("never slept and starts", SERVES._replace(sleeps=False, serving_seconds=None), Step(1, False)),
 ]  # fmt: skip
 
@@ -56,13 +60,13 @@ SECONDS = st.none() | st.floats(0, 10)
 @given(st.builds(Seen, st.integers(0, 3), st.integers(0, 3), st.booleans(), st.booleans(), SECONDS, SECONDS))
 def test_the_last_replica_goes_only_when_the_gateway_has_long_been_in_its_place(seen: Seen) -> None:
     found = step(seen)
-    if seen.live > 0 and found.replicas == 0:
+    if seen.live > 0 and found.replicas == 0 and seen.sleeps:
         assert seen.wanted == 0
         assert seen.gateways
         assert seen.backed_seconds is not None
         assert seen.backed_seconds >= SETTLED_SECONDS
     if found.replicas == 0:
-        assert found.backed
+        assert found.backed == seen.sleeps
 
 
 @given(st.builds(Seen, st.integers(0, 3), st.integers(0, 3), st.just(True), st.booleans(), SECONDS, SECONDS))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from berth.decide.backends import addresses, family, takes_requests, told_at
+from berth.kube.gateways import Gateways
 
 Object = dict[str, Any]
 
@@ -46,8 +47,25 @@ def test_only_the_controller_s_slices_have_pods() -> None:
 
 
 def test_the_family_is_that_of_the_service() -> None:
-    assert family([slice_of(controllers=False), slice_of(kind="IPv6")]) == "IPv6"
-    assert family([]) == "IPv4"
+    theirs = slice_of(kind="IPv6")
+    assert family([slice_of(controllers=False), theirs], None) == "IPv6"
+    assert family([theirs], slice_of(kind="IPv6", controllers=False)) == "IPv6"
+
+
+def test_the_family_of_a_service_that_nothing_is_known_of_is_not_guessed() -> None:
+    mine = slice_of(kind="IPv6", controllers=False)
+    assert family([], None) is family([mine], None) is None
+    assert family([mine], mine) == "IPv6", "what is there stays"
+
+
+def test_a_slice_of_another_family_than_the_service_cannot_stay() -> None:
+    assert family([slice_of(kind="IPv6")], slice_of(kind="IPv4", controllers=False)) is None
+
+
+def test_of_a_service_of_two_families_it_is_always_the_same() -> None:
+    both = [slice_of(kind="IPv6"), slice_of(kind="IPv4")]
+    assert family(both, None) == family(both[::-1], None) == "IPv4"
+    assert family(both, slice_of(kind="IPv6", controllers=False)) == "IPv6"
 
 
 def test_every_pod_that_still_answers_is_asked_once() -> None:
@@ -59,3 +77,16 @@ def test_every_pod_that_still_answers_is_asked_once() -> None:
         slice_of(at("10.0.0.9", "e", **READY), http=8080),
     ]
     assert told_at(both, "admin") == {"10.0.0.1:9090": True, "10.0.0.2:9090": False, "[fd00::4]:9090": True}
+
+
+def test_a_pod_that_is_not_ready_for_a_moment_is_asked_on_and_one_that_starts_is_not() -> None:
+    found = [slice_of(at("10.0.0.1", "a", **STARTS), at("10.0.0.2", "b", **STARTS), admin=9090)]
+    assert told_at(found, "admin") == {}
+    assert told_at(found, "admin", {"10.0.0.2:9090"}) == {"10.0.0.2:9090": False}
+    gateways = Gateways("berth-system/gateway")
+    for version, conditions in enumerate((READY, STARTS, STARTS), start=1):
+        told = slice_of(at("10.0.0.1", "a", **conditions), at("10.0.0.2", "b", **STARTS), admin=9090)
+        meta = {"name": "g", "namespace": "berth-system", "uid": "g", "resourceVersion": str(version)}
+        told["metadata"] = meta | {"labels": {"kubernetes.io/service-name": "gateway"}}
+        gateways.cache.put(gateways.resource, told)
+        assert gateways.told_at() == {"10.0.0.1:9090": conditions is READY}

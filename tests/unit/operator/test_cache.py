@@ -11,7 +11,7 @@ from berth.api.names import DELETION_COST, Key
 from berth.desired.children import children
 from berth.kube.cache import Cache, endpoint_key, service_key, trim
 from berth.kube.resources import DEPLOYMENTS, ENDPOINTS, PODS, SERVICES, SLICES
-from tests.builders import NAMESPACE, PLATFORM, endpoint, live, parsed, pod
+from tests.builders import NAMESPACE, PLATFORM, T0, endpoint, live, parsed, pod
 
 Object = dict[str, Any]
 KEY = Key(NAMESPACE, "demo")
@@ -217,6 +217,19 @@ def test_pods_are_found_by_their_endpoint() -> None:
     assert cache.of(PODS, KEY) == ()
 
 
+def test_a_name_is_held_only_where_the_gateway_serves() -> None:
+    told = list[Key]()
+    cache = Cache(on_holder=told.append, serves=lambda namespace: namespace != "b")
+    model = {"source": "pvc://a/b", "servedNames": ["llama"]}
+    for version, (namespace, created) in enumerate((("b", "1"), ("c", "2"), ("a", "3"))):
+        found = seen(version + 1, uid=namespace, namespace=namespace, model=model)
+        found["metadata"]["creationTimestamp"] = created
+        cache.put(ENDPOINTS, found)
+    held = [cache.held_by_others(Key(namespace, "demo")) for namespace in ("a", "b", "c")]
+    assert held == [{"llama": Key("c", "demo")}, {}, {}]
+    assert told == []
+
+
 def test_a_pod_that_was_given_to_another_endpoint_is_no_longer_ours() -> None:
     cache = Cache()
     cache.put(PODS, pod("a"))
@@ -343,6 +356,22 @@ def test_of_berth_s_own_slices_every_address_is_kept() -> None:
     (found,) = cache.of(SLICES, KEY)
     assert [each["addresses"] for each in found["endpoints"]] == [["10.0.0.0"], ["10.0.0.1"]]
     assert list(cache.every(SLICES)) == [found]
+
+
+def test_who_follows_a_kind_is_told_of_each_object_as_it_is_and_with_its_age() -> None:
+    cache, told = Cache(), []
+    first = slice_of(1, True, controllers=False)
+    first["metadata"]["creationTimestamp"] = T0
+    cache.put(SLICES, first)
+    cache.follow(SLICES, lambda name, found: told.append((name, found and len(found["endpoints"]))))
+    cache.put(SLICES, slice_of(3, True, True, controllers=False))
+    cache.put(SLICES, slice_of(2, controllers=False))
+    cache.put(PODS, seen(4))
+    cache.drop(SLICES, slice_of(5, controllers=False))
+    name = (NAMESPACE, "demo-x")
+    assert told == [(name, 1), (name, 2), (name, None)]
+    cache.put(SLICES, {**first, "metadata": first["metadata"] | {"resourceVersion": "6"}})
+    assert cache.get(SLICES, *name)["metadata"]["creationTimestamp"] == T0  # type: ignore[index]
 
 
 def test_slices_of_the_gateway_are_found_by_its_service_with_all_that_they_say() -> None:

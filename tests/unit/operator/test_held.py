@@ -77,6 +77,20 @@ def holds(held: float, requests: float = 0, in_flight: float = 0) -> dict[str, f
     return {"held": held, "requests": requests, "in_flight": in_flight}
 
 
+def silent(at: str) -> str:
+    return f"the gateway at {at} does not tell what it holds: let the operator's pods reach this port"
+
+
+async def test_one_poll_that_is_missed_is_not_said(gateways: Gateways) -> None:
+    await gateways.follow(a=True)
+    gateways.now += SILENT_SECONDS / 2
+    await gateways.tells(A, None)
+    assert gateways.held.told("x").problem == ""
+    await gateways.tells(A, {})
+    gateways.now += SILENT_SECONDS / 2 + 1
+    assert gateways.held.told("x").problem == ""
+
+
 async def test_what_all_hold_is_summed(gateways: Gateways) -> None:
     gateways.told |= {A: {"x": holds(3, 7)}, B: {"x": holds(2, 1), "y": holds(0, 5, 1)}}
     await gateways.follow(a=True, b=True)
@@ -118,7 +132,7 @@ async def test_what_one_holds_is_known_while_another_one_is_silent(gateways: Gat
     await gateways.follow(a=True, b=True)
     assert gateways.held.told("x") == Told(2, False, {A: 0}), "it is new"
     gateways.now += NEW_SECONDS + 1
-    assert gateways.held.told("x") == Told(2, False, {A: 0}, f"the gateway at {B} does not tell what it holds")
+    assert gateways.held.told("x") == Told(2, False, {A: 0}, silent(B))
     await gateways.follow(a=True, b=False)
     assert gateways.held.told("x") == Told(2, False, {A: 0})
 
@@ -129,7 +143,7 @@ async def test_an_answer_that_is_too_old_counts_for_nothing(gateways: Gateways) 
     gateways.now += SILENT_SECONDS
     assert gateways.held.told("x") == Told(9, False, {A: 0, B: 0})
     gateways.now += 1
-    assert gateways.held.told("x") == Told(0, False, {}, f"the gateway at {A} does not tell what it holds")
+    assert gateways.held.told("x") == Told(0, False, {}, silent(A))
     await gateways.tells(A, {})
     assert gateways.held.told("x") == Told(0, False, {A: 0})
 

@@ -46,6 +46,7 @@ class Target(NamedTuple):
     expect: float
     known: float | None = None
     spec: int | None = None
+    before: float | None = None
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,10 @@ class Target(NamedTuple):
         Target("nothing known now", [], 35, known=50),
         Target("how long requests are is not known", [load(max_num_seqs=100, kv_cache_tokens=4000)], 70),
         Target("it was", [load(max_num_seqs=100, kv_cache_tokens=4000, requests=19, tokens=1900)], 35, known=50),
+        Target("nobody tells any more", [], 24, before=24),
+        Target("nobody tells yet", [load(requests=3)], 24, before=24),
+        Target("the spec's is another one", [], 9, before=24, spec=9),
+        Target("another one is told", [load(max_num_seqs=100)], 70, before=24),
         Target("the smallest pod", [load(max_num_seqs=100), load(max_num_seqs=50)], 35),
         Target("at least one", [], 1, known=0.5),
     ],
@@ -64,7 +69,7 @@ class Target(NamedTuple):
 def test_target(case: Target) -> None:
     scaling = Scaling.model_validate({"max": 4, "target": {"inFlightPerReplica": case.spec}})
     told = {str(number): each for number, each in enumerate(case.loads)}
-    assert loads.target_in_flight(scaling, told, case.known) == pytest.approx(case.expect)
+    assert loads.target_in_flight(scaling, told, case.known, case.before) == pytest.approx(case.expect)
 
 
 class Capacity(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from berth.api.conditions import Reason
+from berth.api.spec import Backend, Endpoint
 from berth.decide.plan import Plan, make_plan
 from berth.desired.children import children
 from tests.builders import PLATFORM, endpoint, live, observed, parsed
@@ -186,6 +187,61 @@ def test_a_refused_spec_changes_nothing_whatever_the_children_are() -> None:
         assert (found.apply, found.delete) == ((), ())
         assert found.refusal is not None
         assert found.refusal.reason == Reason.INVALID_SPEC
+
+
+class Frozen(NamedTuple):
+    """addresses: of the gateway now; None when the slice is not wanted.  expect: those that it has afterwards."""
+
+    name: str
+    spec: Object
+    addresses: tuple[str, ...] | None
+    reason: Reason
+    expect: list[str] | None
+    service: str = "berth-system/gateway"
+    edit: Edit = lambda obj: None
+
+
+FLAG = {"server": {"args": {"model": "x"}}}
+SLEEPS: Object = {"scaling": {"min": 0, "max": 3}}
+FROZEN = [
+    Frozen("a flag of Berth's", SLEEPS | FLAG, ("10.1.0.7",), Reason.INVALID_SPEC, ["10.1.0.7"]),
+    Frozen("a template that cannot be", SLEEPS | {"podTemplate": {"spec": {"restartPolicy": "Never"}}}, ("10.1.0.7",),
+           Reason.INVALID_POD_TEMPLATE, ["10.1.0.7"]),
+    Frozen("pods serve", SLEEPS | FLAG, (), Reason.INVALID_SPEC, []),
+    Frozen("the gateway is as it was", SLEEPS | FLAG, ("10.1.0.1",), Reason.INVALID_SPEC, ["10.1.0.1"]),
+    Frozen("it may not sleep any more", {"scaling": {"min": 1, "max": 3}} | FLAG, None, Reason.INVALID_SPEC, None),
+    Frozen("no gateway is installed any more", SLEEPS, ("10.1.0.1",), Reason.GATEWAY_MISSING, [], ""),
+    Frozen("the slice is somebody else's", SLEEPS | FLAG, ("10.1.0.7",), Reason.INVALID_SPEC, ["10.1.0.1"],
+           edit=_orphan),
+    Frozen("the Deployment is somebody else's", SLEEPS, ("10.1.0.7",), Reason.NAME_TAKEN, ["10.1.0.7"]),
+]  # fmt: skip
+
+
+def sleeper(addresses: tuple[str, ...] | None, spec: Object) -> Endpoint:
+    gateway = None if addresses is None else Backend(port=20001, addresses=addresses)
+    return parsed(**spec).model_copy(update={"decided_replicas": 0, "gateway": gateway})
+
+
+@pytest.mark.parametrize("case", FROZEN, ids=lambda case: case.name)
+def test_where_a_spec_is_refused_the_service_follows_the_gateway_s_pods_and_nothing_else_changes(case: Frozen) -> None:
+    there = [live(manifest) for manifest in children(sleeper(("10.1.0.1",), SLEEPS), PLATFORM)]
+    if case.reason == Reason.NAME_TAKEN:
+        _orphan(there[0])
+    case.edit(there[-1])
+    platform = dataclasses.replace(PLATFORM, gateway_service=case.service)
+    seen = observed(endpoint(**case.spec), live_children=there)
+    found = make_plan(sleeper(case.addresses, case.spec), seen, platform)
+    assert found.refusal is not None
+    assert found.refusal.reason == case.reason
+    assert {*kinds(found.apply), *kinds(found.delete)} <= {"EndpointSlice"}
+    after: Object | None = None if found.delete else next(iter(found.apply), there[-1])
+    assert (after and [each["addresses"][0] for each in after["endpoints"]]) == case.expect
+
+
+def test_a_refused_spec_makes_no_way_to_the_gateway() -> None:
+    platform = dataclasses.replace(PLATFORM, gateway_service="berth-system/gateway")
+    found = make_plan(sleeper(("10.1.0.1",), SLEEPS | FLAG), observed(endpoint(**SLEEPS, **FLAG)), platform)
+    assert (found.apply, found.delete) == ((), ())
 
 
 def test_all_that_is_wrong_is_in_one_message() -> None:

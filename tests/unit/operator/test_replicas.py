@@ -213,6 +213,8 @@ async def test_an_actuator_of_our_own_is_away_while_the_endpoint_sleeps_and_begi
     assert scaled == decided(0)
     rig.rival = Autoscaler("demo", False)
     assert not (await rig.replicas.decide(wide, {}))[0].replicas_left, "its own is no other one's"
+    rig.put(AUTOSCALERS, {**child, "metadata": child["metadata"] | {"deletionTimestamp": builders.T1}})
+    assert not (await rig.replicas.decide(wide, {}))[0].replicas_left, "nor while it is being deleted"
     rig.cache.replace(AUTOSCALERS, [], str(rig.version + 1))
     assert (await rig.replicas.decide(wide, {}))[0].replicas_left
     rig.rival = None

@@ -44,9 +44,12 @@ class Gateways:
 
 
 class Rig:
-    """One endpoint with `scaling`, and its pods `demo-0`, `demo-1` …, each with so many requests as `flights` says."""
+    """One endpoint with `scaling`, and its pods `demo-0`, `demo-1` …, each with so many requests as `flights` says.
 
-    def __init__(self, replicas: int = 1, **scaling: Any) -> None:
+    served: namespaces for which there is a gateway.
+    """
+
+    def __init__(self, replicas: int = 1, served: Sequence[str] = (builders.NAMESPACE,), **scaling: Any) -> None:
         self.now, self.version = 1000.0, 1
         self.flights: dict[str, float] = {}
         self.told: dict[str, float] = {}
@@ -61,6 +64,7 @@ class Rig:
             self.woken.append,
             lambda: self.now,
             lambda seconds: f"{self.now + seconds:.0f}",
+            lambda namespace: namespace in served,
         )
         self.endpoint = builders.endpoint(scaling=SCALING | scaling)
         self.put(ENDPOINTS, self.endpoint)
@@ -294,6 +298,19 @@ async def test_one_look_alone_changes_nothing() -> None:
     assert (await rig.look()).replicas == 4
 
 
+async def test_an_edit_of_scaling_forgets_no_target_that_was_measured() -> None:
+    rig = Rig(target={})
+    rig.told = {"max_num_seqs": 100, "kv_cache_tokens": 4000, "requests": 20, "tokens": 2000}
+    assert (await rig.look(60)).status["targetPerReplica"] == 28
+    rig.told = {}
+    rig.endpoint["spec"]["scaling"]["max"] = 9
+    rig.put(ENDPOINTS, rig.endpoint | {"metadata": rig.endpoint["metadata"] | {"generation": 2}})
+    assert (await rig.look(60)).status["targetPerReplica"] == 28
+    rig.endpoint["spec"]["scaling"]["target"] = {"inFlightPerReplica": 3}
+    rig.put(ENDPOINTS, rig.endpoint | {"metadata": rig.endpoint["metadata"] | {"generation": 3}})
+    assert (await rig.look(60)).status["targetPerReplica"] == 3
+
+
 class Sleeper(Rig):
     """The same with a lower bound of zero, half a minute of idleness, one gateway, and a spec that was proven."""
 
@@ -470,6 +487,48 @@ async def test_a_start_is_remembered_over_the_sleep_and_over_a_restart() -> None
     rig.has_proven("another", startSeconds=41)
     rig.no_pods()
     assert "startSeconds" not in (await rig.look()).status, "another model may load for longer"
+
+
+ENGINE = {"max_num_seqs": 256, "kv_cache_tokens": 400000}
+
+
+@pytest.mark.parametrize("requests", [10, 100], ids=["too few to tell how long they are", "enough"])
+async def test_asleep_the_target_is_that_of_the_pod_that_was(requests: int) -> None:
+    rig = Sleeper(target={}, max=10)
+    rig.told |= ENGINE | {"requests": requests, "tokens": requests * 500}
+    assert (await rig.look(60)).status["targetPerReplica"] == 179
+    assert (await rig.look(IDLE_SECONDS + 300)).replicas == 0
+    rig.no_pods()
+    rig.holds(40)
+    found = await rig.look()
+    assert (found.replicas, found.status["targetPerReplica"]) == (1, 179)
+
+
+async def test_a_target_is_remembered_over_a_restart_while_it_sleeps() -> None:
+    def asleep(spec: str, **scaling: Any) -> Sleeper:
+        rig = Sleeper(**{"target": {}, "max": 10, **scaling})
+        rig.has_proven(spec or proof(rig.ep), targetPerReplica=179)
+        rig.no_pods()
+        rig.holds(40)
+        return rig
+
+    found = await asleep("").look()
+    assert (found.replicas, found.status["targetPerReplica"]) == (1, 179)
+    assert (await asleep("another").look()).status["targetPerReplica"] == 5.6, "another model may be larger"
+    found = await asleep("", target={"inFlightPerReplica": 10}).look()
+    assert (found.replicas, found.status["targetPerReplica"]) == (4, 10), "the spec has its way"
+
+
+async def test_where_no_gateway_serves_its_namespace_it_does_not_sleep() -> None:
+    rig = Sleeper(served=())
+    found = await rig.look(3600)
+    assert (found.replicas, found.status["limitedBy"]) == (1, "GatewayNotReady")
+    text = f"no gateway serves endpoints of namespace {builders.NAMESPACE}"
+    assert found.active == (False, Reason.GATEWAY_NOT_READY, text)
+    rig.no_pods()
+    assert (await rig.look(3600)).replicas == 0
+    rig = Sleeper(served=(builders.NAMESPACE,))
+    assert (await rig.look(IDLE_SECONDS + 300)).replicas == 0
 
 
 async def test_what_another_autoscaler_scales_sleeps_all_the_same() -> None:

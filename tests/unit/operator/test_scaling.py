@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from berth.decide.demand import Bounds, Limit, Signals, State, begin
+from berth.decide.demand import Bounds, Limit, Signals, State, begin, observe
 from berth.decide.scaling import Decision, decide
 from berth.decide.series import highest, mean, recent
 
@@ -199,3 +199,10 @@ def test_only_what_a_window_needs_is_remembered() -> None:
     assert recent(series, 100) == series[2:]
     assert recent((), 100) == ()
     assert highest(((0.0, 9.0), (10.0, 5.0), (20.0, 3.0)), 50.0, 4.0, 45.0) == ((10.0, 5.0), (50.0, 4.0))
+
+
+def test_what_was_served_since_keeps_it_busy_also_when_the_load_is_not_known() -> None:
+    state = calm(0, 1, FROM_ZERO)
+    unknown = look(DAY, None, 1, complete=False)
+    assert observe(state, unknown).busy == state.busy < DAY
+    assert observe(state, replace(unknown, served=True)).busy == DAY

@@ -34,6 +34,7 @@ CASES = {
     "BERTH_HTTP_PORT": Case("port", "0", 0),
     "BERTH_URL": Case("url", "http://b.ns.svc:9/", "http://b.ns.svc:9/"),
     "BERTH_GATEWAY_SERVICE": Case("service", "berth-system/berth-gateway", "berth-system/berth-gateway"),
+    "BERTH_GATEWAY_NAMESPACES": Case("list", "a,b", ("a", "b")),
     "BERTH_GATEWAY_FIRST_PORT": Case("port", "30000", 30000),
     "BERTH_GATEWAY_PORTS": Case("count", "50", 50),
     "BERTH_LOG_LEVEL": Case("level", "DEBUG", "DEBUG"),
@@ -84,6 +85,7 @@ def test_what_shapes_children_reaches_the_platform(monkeypatch: pytest.MonkeyPat
         pod_env=(("HF_ENDPOINT", "http://hub"),),
         url="http://b.ns.svc:9",
         gateway_service="berth-system/berth-gateway",
+        gateway_namespaces=("a", "b"),
     )
     assert Settings().endpoint_ports() == range(30000, 30050)
 

@@ -1,5 +1,6 @@
 """What status says of an endpoint that may sleep: sleeping and waking never flip Ready, failing to wake does."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from berth.decide.asleep import proof
 from berth.decide.observed import Conflict, Scaled
 from berth.decide.plan import make_plan
 from berth.decide.summarize import summarize
-from tests.builders import PLATFORM, T0, T1, container, deployment, endpoint, observed, parsed, pod
+from tests.builders import NAMESPACE, PLATFORM, T0, T1, container, deployment, endpoint, observed, parsed, pod
 from tests.unit.operator.test_summarize import CRASHED, GONE, conditions, message
 
 Object = dict[str, Any]
@@ -186,6 +187,36 @@ def test_a_decision_keeps_what_was_proven() -> None:
     assert found == {"desired": 0, "explanation": "no requests", "proven": proof(sleeper())}
 
 
+SILENT = "the gateway at 10.0.0.7:9090 does not tell what it holds"
+
+
+def test_asleep_with_a_gateway_that_cannot_be_asked_is_not_ready_before_and_after_a_restart() -> None:
+    told = {"desired": 0, "explanation": "kept at 0", "proven": proof(sleeper())}
+    silent = Scaled(0, (), told, (False, Reason.GATEWAY_NOT_READY, SILENT))
+    found = status(0, deployment(0, 0), scaled=silent)
+    for kind in ("Ready", "Available"):
+        assert conditions(found)[kind] == ("False", "GatewayNotReady")
+    assert message(found, "Ready") == f"asleep, and {SILENT}"
+    found = status(0, deployment(0, 0), before=found)
+    assert conditions(found)["Ready"] == ("False", "GatewayNotReady"), "a new operator has decided nothing yet"
+    known = Scaled(0, (), told, (True, Reason.LOAD_KNOWN, "no pod is ready; the gateway tells what waits"))
+    assert conditions(status(0, deployment(0, 0), before=found, scaled=known))["Ready"] == ("True", "Asleep")
+
+
+def test_awake_a_gateway_that_cannot_be_asked_takes_nothing_from_ready() -> None:
+    silent = Scaled(1, (), TOLD, (False, Reason.GATEWAY_NOT_READY, SILENT))
+    assert conditions(status(1, deployment(1, 1), pod(), scaled=silent))["Ready"] == ("True", "Serving")
+
+
+def test_suspended_it_keeps_what_was_proven_and_how_long_that_took() -> None:
+    told = {"desired": 0, "explanation": "no requests", "startSeconds": 41, "targetPerReplica": 179}
+    before = {"scaling": told | {"proven": proof(sleeper())}}
+    suspended = status(0, deployment(0, 0), before=before, suspend=True, gateway=None)
+    again = status(0, deployment(0, 0), before=suspended)
+    assert again["scaling"].items() >= {"proven": proof(sleeper()), "startSeconds": 41, "targetPerReplica": 179}.items()
+    assert conditions(again)["Ready"] == ("True", "Asleep")
+
+
 def test_names_that_others_hold_are_without_effect() -> None:
     ep = sleeper(model={"source": "pvc://a/b", "servedNames": ["one", "two"]}, replicas=3)
     found = summarize(ep, observed(holders={"two": Key("b", "older")}), None, PLATFORM, T0)["ignored"]
@@ -193,24 +224,32 @@ def test_names_that_others_hold_are_without_effect() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "service", "refused"),
+    ("spec", "service", "namespaces", "refused"),
     [
-        ({"scaling": ZERO}, "", True),
-        ({"scaling": ZERO}, "berth-system/gateway", False),
-        ({"scaling": {"min": 1, "max": 2}}, "", False),
-        ({"scaling": ZERO, "suspend": True}, "", False),
-        ({}, "", False),
+        ({"scaling": ZERO}, "", (), True),
+        ({"scaling": ZERO}, "berth-system/gateway", (), False),
+        ({"scaling": ZERO}, "berth-system/gateway", ("team-b", NAMESPACE), False),
+        ({"scaling": ZERO}, "berth-system/gateway", ("team-b",), True),
+        ({"scaling": {"min": 1, "max": 2}}, "", (), False),
+        ({"scaling": {"min": 1, "max": 2}}, "berth-system/gateway", ("team-b",), False),
+        ({"scaling": ZERO, "suspend": True}, "", (), False),
+        ({}, "", (), False),
     ],
-    ids=["none installed", "installed", "never sleeps", "suspended", "no scaling"],
-)
-def test_what_may_sleep_needs_a_gateway(spec: Object, service: str, refused: bool) -> None:
-    platform = type(PLATFORM)(**{**vars(PLATFORM), "gateway_service": service})
+    ids=[
+        "none installed", "installed", "one of its namespaces", "none of its namespaces",
+        "never sleeps", "never sleeps elsewhere", "suspended", "no scaling",
+    ],
+)  # fmt: skip
+def test_what_may_sleep_needs_a_gateway(spec: Object, service: str, namespaces: tuple[str, ...], refused: bool) -> None:
+    platform = replace(PLATFORM, gateway_service=service, gateway_namespaces=namespaces).within(NAMESPACE)
     found = make_plan(parsed(**spec), observed(endpoint(**spec)), platform)
     assert (found.refusal is not None) == refused
     if found.refusal is not None:
         assert found.refusal.reason == Reason.GATEWAY_MISSING
         assert found.apply == found.delete == ()
         assert not found.refusal.message.endswith("until then")
+        for said in ("spec.scaling.min is 0", f"namespace {NAMESPACE}", "gateway.enabled", "gateway.namespaces"):
+            assert said in found.refusal.message
 
 
 def test_asleep_without_a_gateway_it_is_said() -> None:
