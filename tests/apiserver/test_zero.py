@@ -313,7 +313,7 @@ def test_an_edit_while_asleep_is_proven_before_it_sleeps_again(asleep: dict[str,
 
 def test_an_edit_that_is_refused_while_asleep_keeps_the_way_to_the_gateway(asleep: dict[str, Site]) -> None:
     site, other = asleep["invalid"], ELSEWHERE.format(8)
-    change(site.kubectl, site.namespace, server={"args": {"model": "x"}})
+    change(site.kubectl, site.namespace, server={"args": {"max_model_len": 8192}})
     site.becomes("False", "InvalidSpec")
     site.shared.has_gateway(other)
     eventually(lambda: site.leads_to() == sorted([site.address, other]), SECONDS, "one more")
