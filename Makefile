@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests examples
 
-.PHONY: help setup demo test bench bench-apis bench-gateway bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load zero-load second-start manifests lock
+.PHONY: help setup demo test bench bench-apis bench-gateway bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load node-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -99,8 +99,8 @@ keda: setup ## the real KEDA scales an endpoint; compiles KEDA the first time, a
 drain-load: setup ## pods leaving under load again and again, about 20 minutes; BERTH_DRAIN_ROUNDS=5 (root)
 	@$(RUN) BERTH_DRAIN_ROUNDS=$${BERTH_DRAIN_ROUNDS:-5} $(PY) -m pytest -q -s tests/node/test_drain.py
 
-zero-load: setup ## an endpoint sleeps and wakes under load, and everything is killed meanwhile, about 20 minutes (root)
-	@$(RUN) BERTH_ZERO_WHOLE=1 $(PY) -m pytest -q -rP tests/node/test_zero.py
+node-load: setup ## scaling and zero under load at every moment and with every fault, about 30 minutes (root)
+	@$(RUN) BERTH_WHOLE=1 $(PY) -m pytest -q -rP tests/node/test_scaling.py tests/node/test_zero.py
 
 second-start: setup ## what a kept engine cache saves: first and second start, compiled and eager; about 7 minutes (root)
 	@$(RUN) $(PY) -m pytest -q -s tests/node/second_start.py
