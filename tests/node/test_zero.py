@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 900.0
 EVERY_SECONDS = 3.0
 AWAY_SECONDS = 60.0
 WHOLE = bool(os.environ.get("BERTH_WHOLE"))
-IN_SHORT = ("as the pod drains", "each gateway deleted")
+IN_SHORT = ("asleep", "as the pod drains", "each gateway deleted")
 NOWHERE = "192.0.2.77"  # documentation's (RFC 5737): nobody sends anything there
 AT_ONCE = 200
 TARGET = 24
@@ -226,7 +226,7 @@ MOMENTS: dict[str, Callable[[Zero], bool]] = {
     "as the pod drains": Zero.drains,
     "as the pod is gone": Zero.empty,
 }
-"""When the clients come back, on their connections from before and on new ones."""
+"""When the clients come back, on their connections from before and on new ones. All but the first follow a wake."""
 
 
 def test_to_zero_and_back_whenever_clients_return(zero: Zero) -> None:
