@@ -8,7 +8,7 @@ PY := $(ROOT)/.venv/bin/python
 RUN := cd $(ROOT) &&
 SOURCES := operator images local tests examples
 
-.PHONY: help setup demo test bench bench-apis bench-gateway bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver model keda contracts contracts-oldest node drain-load node-load second-start manifests lock
+.PHONY: help setup demo test bench bench-apis bench-gateway bench-scaling bench-looks down check fmt lint types layers generated generate unit golden golden-update apiserver apiserver-faults apiserver-others model keda contracts contracts-oldest node drain-load node-load second-start manifests lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(ROOT)/Makefile | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -72,8 +72,14 @@ golden: setup ## endpoint.yaml -> expected children
 golden-update: setup ## rewrite the expected children, to be reviewed as a diff
 	@$(RUN) BERTH_GOLDEN_UPDATE=1 $(PY) -m pytest -q tests/golden
 
-apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node
-	@$(RUN) $(PY) -m pytest -q tests/apiserver
+apiserver: setup ## real etcd, kube-apiserver and controller-manager, no node; two halves at once, as they wait a lot
+	@$(MAKE) --no-print-directory -f $(ROOT)/Makefile -j2 apiserver-faults apiserver-others
+
+apiserver-faults: setup
+	@$(RUN) $(PY) -m pytest -q tests/apiserver/faults
+
+apiserver-others: setup
+	@$(RUN) $(PY) -m pytest -q tests/apiserver --ignore=tests/apiserver/faults
 
 model: setup ## random steps against the operator, with new seeds for MINUTES (20), or those of one SEED
 	@$(RUN) BERTH_MODEL_MINUTES=$(if $(SEED),0,$(or $(MINUTES),20)) BERTH_MODEL_SEED=$(or $(SEED),$$RANDOM) $(PY) -m pytest -q -s tests/apiserver/test_model.py
