@@ -190,7 +190,7 @@ class Client(asyncio.Protocol):
 
     def has_left(self) -> bool:
         """Whether it has closed the connection, which nobody is told of as long as bytes wait for the other side."""
-        if self.transport.is_closing() or not self._paused:
+        if not self._paused or self.transport.is_closing():
             return self.transport.is_closing()
         poller = select.poll()
         poller.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)

@@ -163,8 +163,11 @@ def _length(status: int, minor: bytes, headers: list[tuple[bytes, bytes]], to_he
     return CHUNKED if codings else UNTIL_CLOSE
 
 
-# Sizes as they were seen before, without leading zeros and in lower case, below 4 KiB: at most that many entries.
-_SIZES: dict[bytes, int] = {}
+# As engines write sizes: without leading zeros, in lower case.
+_SIZES = {b"%x" % size: size for size in range(1, 4096)}
+SIZE_LINES = {len(digits) + 2 + size + 2: digits + b"\r\n" for digits, size in _SIZES.items()}
+"""By the bytes of a whole chunk, framing and all: the line that it must begin with."""
+
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;" + _TEXT + rb"*+)?\r\n")
 _TRAILER = re.compile(_FIELD)
 
@@ -184,14 +187,19 @@ class Chunked:
         self._extension_bytes = 0
         self._trailer_bytes = 0
 
+    @property
+    def between(self) -> bool:
+        """The next byte begins a chunk, or what comes instead of the last one."""
+        return self._state == _SIZE and not self._line
+
     def feed(self, data: bytes, into: list[bytes] | None = None) -> int:
         """Index just after the end in `data`, or -1 while there is more to come. into: gets what is in the chunks.
 
         Raises BadAnswer, after which this is of no more use.
         """
         position = 0
-        if self._state == _SIZE and not self._line:
-            # Whole chunks of a size that was seen before, as engines send them: one or a few in each piece.
+        if self.between:
+            # Whole chunks, as engines send them: one or a few in each piece.
             whole = len(data)
             while position < whole:
                 begin = data.find(b"\r\n", position, position + 6) + 2
@@ -275,5 +283,3 @@ class Chunked:
         self._most -= size
         self._left = size
         self._state = _DATA if size else _TRAILERS
-        if 0 < size < 4096 and digits == b"%x" % size:
-            _SIZES[digits] = size

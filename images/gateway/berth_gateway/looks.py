@@ -18,15 +18,17 @@ LINGER_SECONDS = 3
 
 def look_at_connection(client: Client, settings: Settings) -> None:
     """A second has passed."""
-    client.quiet_seconds += 1
-    if client.exchange is not None and client.exchange.endpoint is not None:
+    exchange = client.exchange
+    if exchange is not None and exchange.endpoint is not None:
         if client.has_left():
             client.transport.abort()
-    elif client.lingers or client.full or client.transport.is_closing():
+        return
+    client.quiet_seconds += 1
+    if client.lingers or client.full or client.transport.is_closing():
         _look_at_rest(client)
     elif client.is_reading:
         client.reading_seconds += 1
-        most = settings.total_seconds if client.exchange is not None else HEAD_SECONDS
+        most = settings.total_seconds if exchange is not None else HEAD_SECONDS
         if client.reading_seconds > most or client.quiet_seconds > BODY_PAUSE_SECONDS:
             client.refuse_slow()
     elif client.quiet_seconds > CLIENT_IDLE_SECONDS:

@@ -32,6 +32,7 @@ class Upstream(asyncio.Protocol):
     """One connection. client: whose request is being answered; None while it is idle, or told to close."""
 
     __slots__ = (
+        "_between",
         "_buffer",
         "_chunked",
         "_head",
@@ -55,6 +56,8 @@ class Upstream(asyncio.Protocol):
         self._buffer = b""
         self._left = _HEAD
         self._chunked: http1.Chunked | None = None
+        self._between = False
+        """The next byte of an answer that is passed on as it comes begins a chunk."""
         self._pieces: list[bytes] | None = None
         self._head: http1.Head | None = None
 
@@ -75,6 +78,14 @@ class Upstream(asyncio.Protocol):
             self.transport.abort()
             return
         self.quiet_seconds = 0
+        if self._between:
+            size_line = http1.SIZE_LINES.get(len(data))
+            if size_line is not None and data[: len(size_line)] == size_line and data[-2:] == b"\r\n":
+                # One whole chunk: an event. What is called or touched here, each of many streams has to pay for.
+                self.tail.append(data)
+                exchange.sent_bytes += len(data)
+                exchange.client.transport.write(data)
+                return
         left = self._left
         try:
             if left == http1.CHUNKED:
@@ -83,6 +94,7 @@ class Upstream(asyncio.Protocol):
                     self._pass_on_plainly(exchange, data)
                     return
                 end = self._chunked.feed(data)
+                self._between = self._chunked.between
                 self.tail.append(data)
                 if end < 0:
                     exchange.pass_on(data)
@@ -172,6 +184,7 @@ class Upstream(asyncio.Protocol):
                     self._pass_on_plainly(exchange, rest)
                 return
             end = self._chunked.feed(rest) if rest else -1
+            self._between = self._chunked.between
         elif length == http1.UNTIL_CLOSE:
             self._left, end = http1.UNTIL_CLOSE, -1
         else:
@@ -192,6 +205,7 @@ class Upstream(asyncio.Protocol):
     def _release(self, reusable: bool) -> None:
         self.exchange = None
         self._chunked = self._pieces = None
+        self._between = False
         transport = self.transport
         # A pod may answer before it has read the whole request: the rest would stand before the next one.
         if reusable and self.pod.ready and not transport.is_closing() and not transport.get_write_buffer_size():

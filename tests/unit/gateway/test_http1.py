@@ -90,25 +90,23 @@ def test_a_size_that_was_seen_before_needs_the_end_of_its_line() -> None:
     assert chunked.feed(chunk[3:] + b"0\r\n\r\n") == len(chunk) - 3 + 5
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_chunks_are_bounded_together(known: bool) -> None:
-    http1._SIZES.clear()
-    if known:
-        http1.Chunked().feed(b"5\r\nhello\r\n1\r\nx\r\n")
+@pytest.mark.parametrize("sizes", [(b"5", b"1"), (b"05", b"001")], ids=["as engines write", "otherwise"])
+def test_chunks_are_bounded_together(sizes: tuple[bytes, bytes]) -> None:
+    hello, x = (b"%s\r\n%s\r\n" % pair for pair in zip(sizes, (b"hello", b"x"), strict=True))
     chunked = http1.Chunked(most_bytes=11)
-    assert chunked.feed(b"5\r\nhello\r\n") == -1
-    assert chunked.feed(b"5\r\nhello\r\n") == -1
-    assert chunked.feed(b"1\r\nx\r\n") == -1
+    assert chunked.feed(hello) == -1
+    assert chunked.feed(hello) == -1
+    assert chunked.feed(x) == -1
     with pytest.raises(http1.TooLarge):
-        chunked.feed(b"1\r\nx\r\n")
+        chunked.feed(x)
 
 
-def test_sizes_that_were_seen_are_bounded() -> None:
-    chunked = http1.Chunked()
-    for size in range(1, 6000):
-        chunked.feed(b"%x\r\n%s\r\n" % (size, b"x" * size))
-        chunked.feed(b"%06X\r\n%s\r\n" % (size, b"x" * size))
-    assert len(http1._SIZES) == 4095
+def test_a_whole_chunk_is_known_by_its_length() -> None:
+    lines = dict(http1.SIZE_LINES)
+    for size in range(1, 4096):
+        line = b"%x\r\n" % size
+        assert lines.pop(len(line) + size + 2) == line
+    assert not lines
 
 
 def test_following_a_long_stream_holds_nothing_of_it() -> None:
