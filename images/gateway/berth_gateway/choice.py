@@ -7,8 +7,8 @@ order is by rendezvous hashing (Thaler, Ravishankar 1998), which needs no ring t
 
 from __future__ import annotations
 
-import hashlib
 import math
+import zlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -64,7 +64,7 @@ def _by_affinity(endpoint: Endpoint, affinity: bytes, now: float, but: Collectio
             break
     if not pods:
         return None
-    key = int.from_bytes(hashlib.blake2b(affinity, digest_size=7).digest(), "big")
+    key = zlib.crc32(affinity)
     requests = 1
     for pod in pods:
         requests += pod.in_flight
