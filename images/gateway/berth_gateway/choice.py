@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -20,7 +20,6 @@ from berth_gateway.table import Endpoint, Pod
 BOUND = 1.25
 """Of the mean of requests in flight a pod may have so much."""
 PREFIX_CHARACTERS = 256
-SESSION_HEADER = b"x-session-id"
 FAILURES = 3
 """So many in a row take a pod out."""
 EJECTED_SECONDS = 10.0
@@ -76,11 +75,10 @@ def _by_affinity(endpoint: Endpoint, affinity: bytes, now: float, but: Collectio
     return best
 
 
-def affinity_of(headers: Iterable[tuple[bytes, bytes]], named: Named | None) -> bytes | None:
+def affinity_of(session: bytes, named: Named | None) -> bytes | None:
     """What requests have in common that had better go to one pod: a session, a user, or how the prompt begins."""
-    for name, value in headers:
-        if name == SESSION_HEADER and value:
-            return b"session " + value
+    if session:
+        return b"session " + session
     content: dict[str, Any] = _content(named)
     for field in ("user", "prompt_cache_key"):
         found = content.get(field)

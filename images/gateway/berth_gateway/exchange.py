@@ -111,7 +111,7 @@ class Exchange:
             self.client.count_body(len(self.body))
         affinity = None
         if len(endpoint.ready) > 1:
-            affinity = choice.affinity_of(self.asked.headers, self.named)
+            affinity = choice.affinity_of(self.asked.session, self.named)
         pod = choice.choose(endpoint, affinity, now, self._tried)
         if pod is None:
             self._go_without(endpoint, relay.unready(endpoint))

@@ -15,6 +15,7 @@ from berth_gateway import http1
 MOST_LINE_BYTES = 8 * 1024
 MOST_HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 200
+SESSION_HEADER = b"x-session-id"
 
 
 class BadRequest(Exception):
@@ -32,7 +33,8 @@ class Asked(NamedTuple):
     target: in origin form as sent ("/v1/x?y=z").  path and query: undecoded.  headers: names in lower case, in order,
     without content-length.  version: "1.0" or "1.1".  expects: the client waits for 100 Continue.  forward: header
     lines for the pod, without those of the connection, of framing, host, credentials and x-berth-*.  credentials: the
-    lines of authorization and x-api-key.  traceparent: of W3C Trace Context, or empty.
+    lines of authorization and x-api-key.  traceparent: of W3C Trace Context, or empty.  session: what SESSION_HEADER
+    says, or empty.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Asked(NamedTuple):
     forward: bytes
     credentials: bytes
     traceparent: str
+    session: bytes
 
 
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
@@ -140,6 +143,7 @@ def _asked(method: str, lines: _Lines, version: str) -> tuple[Asked, int]:
         forward=b"".join(forward),
         credentials=b"".join(credentials),
         traceparent=traces[0].decode() if len(traces) == 1 and _TRACEPARENT.fullmatch(traces[0]) else "",
+        session=next((value for name, value in headers if name == SESSION_HEADER and value), b""),
     )
     return asked, length
 

@@ -183,7 +183,7 @@ class Relay:
         self._connected.add(pod)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.connect_seconds):
-            _, upstream = await loop.create_connection(partial(Upstream, pod), pod.host, pod.port)
+            _, upstream = await loop.create_connection(partial(Upstream, pod, self.now), pod.host, pod.port)
         return upstream
 
     def failed(self, endpoint: Endpoint, pod: Pod) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from berth_gateway import http1
@@ -29,7 +30,10 @@ _TAIL_READS = 4
 
 
 class Upstream(asyncio.Protocol):
-    """One connection. client: whose request is being answered; None while it is idle, or told to close."""
+    """One connection. exchange: of the request being answered; None while it is idle, or told to close.
+
+    now: monotonic seconds.
+    """
 
     __slots__ = (
         "_between",
@@ -37,6 +41,7 @@ class Upstream(asyncio.Protocol):
         "_chunked",
         "_head",
         "_left",
+        "_now",
         "_pieces",
         "exchange",
         "idle_since",
@@ -46,8 +51,9 @@ class Upstream(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, pod: Pod) -> None:
+    def __init__(self, pod: Pod, now: Callable[[], float]) -> None:
         self.pod = pod
+        self._now = now
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
         self.quiet_seconds = 0
@@ -210,7 +216,7 @@ class Upstream(asyncio.Protocol):
         # A pod may answer before it has read the whole request: the rest would stand before the next one.
         if reusable and self.pod.ready and not transport.is_closing() and not transport.get_write_buffer_size():
             transport.resume_reading()
-            self.idle_since = asyncio.get_running_loop().time()
+            self.idle_since = self._now()
             self.pod.idle.append(self)
         else:
             # Not `close`, which waits for a pod that does not read.

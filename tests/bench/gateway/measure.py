@@ -32,7 +32,7 @@ class Loads:
     paced_connections: int = 4
     paced_rate: float = 200.0
     paced_seconds: float = 4.0
-    streams: tuple[tuple[int, int, int], ...] = ((200, 100, 40), (1000, 40, 200))
+    streams: tuple[tuple[int, int, int], ...] = ((200, 250, 40), (1000, 50, 200))
     open_streams: tuple[int, ...] = (1000, 5000)
     endpoints: tuple[int, ...] = (10, 1000, 5000)
 

@@ -174,7 +174,7 @@ PROMPT = "You are a poet. " * 16  # 256 characters
 
 def common(*bodies: Any, target: str = "/v1/chat/completions") -> bool:
     """Whether all these requests had better go to one pod."""
-    keys = {affinity_of((), named({"model": "m", **body}, target)) for body in bodies}
+    keys = {affinity_of(b"", named({"model": "m", **body}, target)) for body in bodies}
     return len(keys) == 1 and None not in keys
 
 
@@ -185,13 +185,13 @@ def chat(system: str, user: str) -> Any:
 
 def test_a_session_a_user_and_the_beginning_of_a_prompt_are_common_in_this_order() -> None:
     body = named({"model": "m", "user": "u", "prompt_cache_key": "k", "prompt": "p"})
-    assert affinity_of(((b"x-session-id", b"s"),), body) == b"session s"
-    assert affinity_of(((b"x-session-id", b""), (b"x-other", b"s")), body) == b"user u"
-    assert affinity_of((), named({"model": "m", "prompt_cache_key": "k", "prompt": "p"})) == b"prompt_cache_key k"
-    assert affinity_of((), named({"model": "m", "user": "", "prompt": "p"})) == b"prompt p"
-    assert affinity_of((), named({"model": "m"})) is None
-    assert affinity_of((), None) is None
-    assert affinity_of(((b"x-session-id", b"s"),), None) == b"session s"
+    assert affinity_of(b"s", body) == b"session s"
+    assert affinity_of(b"", body) == b"user u"
+    assert affinity_of(b"", named({"model": "m", "prompt_cache_key": "k", "prompt": "p"})) == b"prompt_cache_key k"
+    assert affinity_of(b"", named({"model": "m", "user": "", "prompt": "p"})) == b"prompt p"
+    assert affinity_of(b"", named({"model": "m"})) is None
+    assert affinity_of(b"", None) is None
+    assert affinity_of(b"s", None) == b"session s"
 
 
 @pytest.mark.parametrize(
@@ -247,19 +247,19 @@ JSON = st.recursive(
 
 @given(st.sampled_from(["messages", "prompt", "prompts", "input", "user"]), JSON)
 def test_no_body_is_too_strange(field: str, value: Any) -> None:
-    key = affinity_of((), named({"model": "m", field: value}))
+    key = affinity_of(b"", named({"model": "m", field: value}))
     assert key is None or len(key) <= 4 * choice.PREFIX_CHARACTERS + 100
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"prompt"', b"\xff"])
 def test_a_body_that_was_not_read_yet_may_be_anything(body: bytes) -> None:
-    assert affinity_of((), Named("m", False, None, body)) is None
+    assert affinity_of(b"", Named("m", False, None, body)) is None
 
 
 def test_a_long_prompt_costs_no_more_than_its_beginning() -> None:
     many = [{"role": "user", "content": "x" * 1000}] * 10_000
-    assert affinity_of((), named({"model": "m", "messages": many})) == affinity_of(
-        (), named({"model": "m", "messages": many[:1]})
+    assert affinity_of(b"", named({"model": "m", "messages": many})) == affinity_of(
+        b"", named({"model": "m", "messages": many[:1]})
     )
 
 

@@ -78,7 +78,7 @@ def test_numbers_of_the_choice_are_those_of_the_code() -> None:
     assert (choice.FAILURES, holding.COMMENT_SECONDS) == (3, 5.0)
     assert f"left out for {choice.EJECTED_SECONDS:.0f} s" in text
     assert f"up to {choice.MOST_EJECTED_SECONDS:.0f} s" in text
-    assert choice.SESSION_HEADER.decode() in text.lower()
+    assert reading.SESSION_HEADER.decode() in text.lower()
     assert destination.ENDPOINT_KEY.decode() in PAGE.lower()
 
 

@@ -39,6 +39,7 @@ def test_a_head_is_read_as_it_was_sent() -> None:
         forward=b"accept: */*\r\nx-twice: 1\r\nx-twice: 2\r\n",
         credentials=b"",
         traceparent="",
+        session=b"",
     )
 
 
@@ -135,6 +136,11 @@ def test_a_client_of_http_1_1_can_wait_for_100_continue() -> None:
 )
 def test_a_trace_is_known_only_when_it_is_one(lines: tuple[bytes, ...], traceparent: str) -> None:
     assert asked(*lines).traceparent == traceparent
+
+
+def test_a_session_is_the_first_one_that_says_something() -> None:
+    assert asked(b"X-Session-Id: ", b"x-other: o", b"x-session-ID: s ", b"x-session-id: t").session == b"s"
+    assert asked(b"x-other: o").session == b""
 
 
 def test_a_head_is_known_before_its_body_is_here() -> None:

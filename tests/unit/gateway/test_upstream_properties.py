@@ -64,7 +64,7 @@ class Played:
 def relayed(pieces: list[bytes]) -> tuple[str, bytes]:
     """What became of an answer, and what the client got of it."""
     played = Played()
-    upstream = Upstream(Pod("pod", "127.0.0.1", 1, ready=False))
+    upstream = Upstream(Pod("pod", "127.0.0.1", 1, ready=False), float)
     upstream.connection_made(cast(Any, played))
     upstream.ask(cast(Any, played), b"")
     played.came.clear()
