@@ -45,10 +45,11 @@ _TELLING = re.compile(
     rb"\n(content-length|content-type|transfer-encoding|" + b"|".join(sorted(HOP_BY_HOP)) + rb"):[\t ]*([^\r]*)",
     re.IGNORECASE,
 )
-# uvicorn's, which can be read at a glance.
+# Those of vLLM and of Berth's APIs, which can be read at a glance.
 _USUAL = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) [\x20-\x7e]*+\r\n(?:date: [\x20-\x7e]*+\r\n)?+(?:server: [\x20-\x7e]*+\r\n)?+"
     rb"(?:content-length: ([0-9]{1,15}+)\r\n)?+content-type: (text/event-stream(?=[;\r]))?+[\x20-\x7e]*+\r\n"
+    rb"(?(2)|(?:content-length: ([0-9]{1,15}+)\r\n)?+)(?:(?:cache-control|vary): [\x20-\x7e]*+\r\n)*+"
     rb"(transfer-encoding: chunked\r\n)?+\r\n"
 )
 # What may have come of a head up to now, quickly told, though in vain where it begins within a line's end.
@@ -86,7 +87,8 @@ def read_head(buffer: bytes, start: int, to_head: bool) -> tuple[Head, int] | No
     """
     usual = _USUAL.match(buffer, start, start + MOST_HEAD_BYTES)
     if usual is not None and not to_head:
-        code, length, event_stream, chunked = usual.groups()
+        code, before, event_stream, after, chunked = usual.groups()
+        length = before or after
         # Exactly one of the two says where the body ends.
         if (length is None) is not (chunked is None) and code != b"204" and code != b"304":
             end = usual.end()

@@ -286,7 +286,7 @@ REQUESTS: dict[str, tuple[bytes, Outcome]] = {
     "an extension without a size": (_chunked(b";a\r\nhello\r\n" + END), Outcome((), 400)),
     "a size that overflows 64 bits": (_chunked(b"10000000000000005\r\nhello\r\n" + END), Outcome((), 400)),
     "a size that overflows the sum": (_chunked(HELLO_CHUNK + b"fffffffffffffffb\r\n"), Outcome((), 413)),
-    "a size of many zeros": (_chunked(b"0" * 16 + b"5\r\nhello\r\n" + END), Outcome((), 400)),
+    "a size of many zeros": (_chunked(b"0" * 16 + HELLO_CHUNK + END), Outcome((), 400)),
     "a size that is too large": (_chunked(b"3e9\r\n"), Outcome((), 413)),
     "sizes that are too large together": (_chunked(b"3e8\r\n" + b"x" * 1000 + b"\r\n1\r\n"), Outcome((), 413)),
     "the largest sizes": (
@@ -460,6 +460,8 @@ JSON = b"content-type: application/json"
 EVENTS = b"content-type: text/event-stream; charset=utf-8"
 FIVE = b"content-length: 5"
 CODED = b"transfer-encoding: chunked"
+VARY = b"vary: Origin"
+KEPT = b"cache-control: no-store"
 UVICORN = (b"date: Sat, 21 Nov 2026 00:00:00 GMT", b"server: uvicorn")
 
 
@@ -480,6 +482,16 @@ def _coded(body: bytes) -> bytes:
 ANSWERS: dict[str, tuple[bytes, Answered]] = {
     # Plain ones.
     "JSON of uvicorn": (_ok(*UVICORN, FIVE, JSON, body=b"hello"), _five(*UVICORN, FIVE, JSON)),
+    "JSON of vLLM": (_ok(*UVICORN, FIVE, JSON, VARY, body=b"hello"), _five(*UVICORN, FIVE, JSON, VARY)),
+    "JSON of Berth's APIs": (_ok(*UVICORN, JSON, FIVE, body=b"hello"), _five(*UVICORN, JSON, FIVE)),
+    "a stream of vLLM": (
+        _ok(*UVICORN, EVENTS, VARY, CODED, body=HELLO_CHUNK + END),
+        _stream(*UVICORN, EVENTS, VARY, CODED, event_stream=True),
+    ),
+    "a stream of Berth's APIs": (
+        _ok(*UVICORN, EVENTS, KEPT, CODED, body=HELLO_CHUNK + END),
+        _stream(*UVICORN, EVENTS, KEPT, CODED, event_stream=True),
+    ),
     "events of uvicorn": (
         _ok(*UVICORN, EVENTS, CODED, body=HELLO_CHUNK + END),
         _stream(*UVICORN, EVENTS, CODED, event_stream=True),
@@ -584,6 +596,8 @@ ANSWERS: dict[str, tuple[bytes, Answered]] = {
     "100 with a length": (_ok(FIVE, first=b"HTTP/1.1 100 Continue"), REFUSED),
     "101": (_ok(b"connection: upgrade", b"upgrade: x", first=b"HTTP/1.1 101 Switching Protocols"), REFUSED),
     "length and chunks": (_ok(FIVE, CODED, body=END), REFUSED),
+    "a length twice, around the type": (_ok(*UVICORN, FIVE, JSON, FIVE, body=b"hello"), REFUSED),
+    "length and chunks of vLLM": (_ok(*UVICORN, JSON, FIVE, VARY, CODED, body=END), REFUSED),
     "length and chunks of uvicorn": (_ok(*UVICORN, FIVE, JSON, CODED, body=END), REFUSED),
     "chunks and length": (_ok(CODED, FIVE, body=END), REFUSED),
     "a length twice, equal": (_ok(FIVE, FIVE, body=b"hello"), REFUSED),

@@ -86,8 +86,13 @@ def answers(draw: st.DrawFn) -> tuple[bytes, int, bytes]:
     if draw(st.booleans()):
         lines += [name + b":" + value for name, value in draw(headers)]
         lines = [*draw(st.permutations(lines))]
-    elif line[0] in b"Tt":
-        lines[2], lines[3] = lines[3], lines[2]
+    else:
+        # As vLLM and Berth's APIs write them: more headers come before what says that there are chunks.
+        in_chunks = line[0] in b"Tt"
+        if in_chunks or draw(st.booleans()):
+            lines[2], lines[3] = lines[3], lines[2]
+        at = 3 if in_chunks else 4
+        lines[at:at] = draw(st.sampled_from([[], [b"vary: Origin"], [b"cache-control: no-store", b"vary: Origin"]]))
     reason = draw(st.sampled_from([b" OK", b" ", b"", b" \xff x"]))
     return b"\r\n".join([b"HTTP/1.1 %d%s" % (status, reason), *lines, b"", sent]), status, body
 

@@ -20,6 +20,15 @@ def test_an_answer_in_pieces_is_the_same_answer(data: bytes, answered: Answered)
     assert follow(cut(data, range(len(data)))) == answered
 
 
+@pytest.mark.parametrize(
+    "name", ["JSON of uvicorn", "JSON of vLLM", "JSON of Berth's APIs", "a stream of vLLM", "a stream of Berth's APIs"]
+)
+def test_what_engines_send_is_read_at_a_glance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(http1, "_read_head")
+    data, answered = ANSWERS[name]
+    assert follow([data]) == answered
+
+
 @pytest.mark.parametrize(("data", "answered"), LARGE_ANSWERS.values(), ids=LARGE_ANSWERS.keys())
 def test_a_large_head_is_understood_or_refused_in_whatever_pieces(data: bytes, answered: Answered) -> None:
     assert follow([data]) == answered

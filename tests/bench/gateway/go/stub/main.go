@@ -79,7 +79,7 @@ func serve(connection net.Conn) {
 		case bytes.HasPrefix(head, []byte("GET /counts ")):
 			told := fmt.Sprintf(`{"connections":%d,"plain":%d,"streams":%d,"events":%d,"left":%d,"refused":%d}`,
 				connections.Load(), plain.Load(), streams.Load(), events.Load(), left.Load(), refused.Load())
-			answer = append(start(answer[:0], "application/json"), "content-length: "+strconv.Itoa(len(told))+"\r\n\r\n"+told...)
+			answer = append(whole(answer[:0], len(told)), told...)
 			_, err = connection.Write(answer)
 		case bytes.Contains(body, []byte(`"stream":true`)):
 			streams.Add(1)
@@ -89,8 +89,8 @@ func serve(connection net.Conn) {
 			}
 		default:
 			plain.Add(1)
-			answer = append(start(answer[:0], "application/json"), "content-length: 600\r\n\r\n"...)
-			_, err = connection.Write(append(answer, answers.Plain...))
+			answer = append(whole(answer[:0], answers.PlainBytes), answers.Plain...)
+			_, err = connection.Write(answer)
 		}
 		if err != nil {
 			return
@@ -150,13 +150,19 @@ func number(text []byte, name string) int {
 	return found
 }
 
-func start(to []byte, contentType string) []byte {
-	return append(to, "HTTP/1.1 200 OK\r\ndate: "+*date.Load()+"\r\nserver: uvicorn\r\ncontent-type: "+contentType+"\r\n"...)
+func whole(to []byte, length int) []byte {
+	return start(to, "content-length: "+strconv.Itoa(length)+"\r\ncontent-type: application/json\r\nvary: Origin")
+}
+
+// start appends a head as vLLM's server writes it. lines: those behind the first two headers, in its order.
+func start(to []byte, lines string) []byte {
+	return append(to, "HTTP/1.1 200 OK\r\ndate: "+*date.Load()+"\r\nserver: uvicorn\r\n"+lines+"\r\n\r\n"...)
 }
 
 func stream(connection net.Conn, count int, gap time.Duration) error {
 	begun := time.Now()
-	buffer := append(start(make([]byte, 0, 512), "text/event-stream; charset=utf-8"), "transfer-encoding: chunked\r\n\r\n"...)
+	buffer := start(make([]byte, 0, 512), "content-type: text/event-stream; charset=utf-8\r\n"+
+		"vary: Origin\r\ntransfer-encoding: chunked")
 	for number := range count {
 		time.Sleep(time.Until(begun.Add(time.Duration(number) * gap)))
 		// The head goes out with the first event, one write as for each other.
