@@ -49,8 +49,7 @@ def measure(site: Site, loads: Loads, rounds: int) -> Results:
             begun = time.monotonic()
             say(f"round {number + 1} of {rounds}")
             turn = number % len(running)
-            for proxy in running[turn:] + running[:turn]:
-                _round(measured, proxy, results)
+            _round(measured, running[turn:] + running[:turn], results)
             turn = number % len(sizes)
             for count in (*loads.endpoints[turn:], *loads.endpoints[:turn]):
                 with step(f"a gateway that knows {count:,} endpoints"):
@@ -63,14 +62,20 @@ def measure(site: Site, loads: Loads, rounds: int) -> Results:
     return results
 
 
-def _round(measured: Measure, proxy: Proxy, results: Results) -> None:
-    with step(f"{proxy.name}: requests, events, latency"):
-        results.plain.setdefault(proxy.name, []).append(measured.plain(proxy))
-        for streams, events, gap_ms in measured.loads.streams:
-            found = results.events.setdefault(streams, {})
-            found.setdefault(proxy.name, []).append(measured.events(proxy, streams, events, gap_ms))
-        if proxy.name != DIRECT:
-            results.latency.setdefault(proxy.name, []).append(measured.latency(proxy))
+def _round(measured: Measure, proxies: list[Proxy], results: Results) -> None:
+    # One load after the other, as the machine is another one a minute later.
+    with step("requests"):
+        for proxy in proxies:
+            results.plain.setdefault(proxy.name, []).append(measured.plain(proxy))
+    for streams, events, gap_ms in measured.loads.streams:
+        found = results.events.setdefault(streams, {})
+        with step(f"events of {streams:,} streams"):
+            for proxy in proxies:
+                found.setdefault(proxy.name, []).append(measured.events(proxy, streams, events, gap_ms))
+    with step("latency"):
+        for proxy in proxies:
+            if proxy.name != DIRECT:
+                results.latency.setdefault(proxy.name, []).append(measured.latency(proxy))
 
 
 def machine(nginx: Path, results: Results) -> str:
