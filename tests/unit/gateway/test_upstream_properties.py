@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, cast
 
 import pytest
@@ -115,3 +116,21 @@ def test_a_piece_that_looks_like_a_whole_chunk_may_be_part_of_one(events: list[b
 @pytest.mark.parametrize("chunk", [b"5\r\nhellox\n", b"5\r\nhello\rx", b"4\r\nhello\r\n", b"5\n\nhello\r\n"])
 def test_a_piece_as_long_as_a_chunk_is_read(chunk: bytes) -> None:
     assert relayed([HEAD, b"5\r\nhello\r\n", chunk]) == ("lost", HEAD[:-2] + b"5\r\nhello\r\n")
+
+
+def test_an_event_costs_one_call_and_a_write() -> None:
+    played = Played()
+    upstream = Upstream(Pod("pod", "127.0.0.1", 1, ready=False), float)
+    upstream.connection_made(cast(Any, played))
+    upstream.ask(cast(Any, played), b"")
+    upstream.data_received(HEAD + b"5\r\nfirst\r\n")
+    called: list[str] = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        for event in (b"5\r\nhello\r\n", b"100\r\n%s\r\n" % (b"x" * 256)):
+            upstream.data_received(event)
+    finally:
+        sys.setprofile(None)
+    assert called == ["data_received", "write"] * 2
+    assert upstream.exchange is not None
+    assert upstream.exchange.sent_bytes == len(b"5\r\nhello\r\n") + 263
