@@ -1,6 +1,6 @@
 """One replica, three under load, one again: clients on pooled connections, the operator left alone or killed half way.
 
-The first of these with BERTH_WHOLE alone (`make node-load`): the second is the harder one.
+Left alone it is with BERTH_WHOLE only (`make node-load`): to be killed is harder.
 In: an endpoint with `spec.scaling`, real requests.  Out: every answer held against the known one; `status.scaling`.
 """
 
