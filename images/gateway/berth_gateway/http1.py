@@ -48,7 +48,8 @@ _TELLING = re.compile(
 # Those of vLLM and of Berth's APIs, which can be read at a glance.
 _USUAL = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9][0-9]) [\x20-\x7e]*+\r\n(?:date: [\x20-\x7e]*+\r\n)?+(?:server: [\x20-\x7e]*+\r\n)?+"
-    rb"(?:content-length: ([0-9]{1,15}+)\r\n)?+content-type: (text/event-stream(?=[;\r]))?+[\x20-\x7e]*+\r\n"
+    rb"(?:content-length: ([0-9]{1,15}+)\r\n)?+"
+    rb"content-type: (?:(text/event-stream)(?=[;\r])|(?! |(?i:text/event-stream)))[\x20-\x7e]*+\r\n"
     rb"(?(2)|(?:content-length: ([0-9]{1,15}+)\r\n)?+)(?:(?:cache-control|vary): [\x20-\x7e]*+\r\n)*+"
     rb"(transfer-encoding: chunked\r\n)?+\r\n"
 )

@@ -504,6 +504,13 @@ ANSWERS: dict[str, tuple[bytes, Answered]] = {
         _ok(b"Content-Type: Text/Event-Stream ;charset=utf-8", FIVE, body=b"hello"),
         _five(b"Content-Type: Text/Event-Stream ;charset=utf-8", FIVE)._replace(event_stream=True),
     ),
+    **{
+        f"events of uvicorn as {content_type.decode()!r}": (
+            _ok(*UVICORN, b"content-type: " + content_type, CODED, body=HELLO_CHUNK + END),
+            _stream(*UVICORN, b"content-type: " + content_type, CODED, event_stream=True),
+        )
+        for content_type in (b"Text/Event-Stream", b" text/event-stream", b"text/event-stream ; charset=utf-8")
+    },
     "what is not quite events": (
         _ok(b"content-type: text/event-streams", CODED, body=HELLO_CHUNK + END),
         _stream(b"content-type: text/event-streams", CODED),
