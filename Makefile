@@ -30,7 +30,7 @@ bench: bench-apis bench-gateway ## docs/benchmarks.md, benchmarks-apis.md and be
 bench-apis: setup ## docs/benchmarks-apis.md alone, about 2 minutes; BENCH_ROUNDS=200
 	@$(RUN) PYTHONPATH=operator:images/apis:images/server $(PY) -m tests.bench.apis
 
-bench-gateway: setup ## docs/benchmarks-gateway.md alone: the gateway against nginx and a Go proxy, about 12 minutes; BENCH_GATEWAY_ROUNDS=5
+bench-gateway: setup ## docs/benchmarks-gateway.md alone: the gateway against nginx and a Go proxy, about 13 minutes; BENCH_GATEWAY_ROUNDS=5
 	@$(RUN) PYTHONPATH=images/apis:images/gateway $(PY) -m tests.bench.gateway
 
 bench-scaling: setup ## docs/benchmarks-scaling.md: the scaling policy and five others in a simulation, about a minute
