@@ -90,7 +90,7 @@ def test_a_size_that_was_seen_before_must_still_be_true(chunk: bytes) -> None:
         chunked.feed(chunk)
 
 
-def test_a_size_that_was_seen_before_needs_the_end_of_its_line() -> None:
+def test_a_usual_size_needs_the_end_of_its_line() -> None:
     chunked = http1.Chunked()
     # Two bytes where the chunk would end, were it counted from the beginning of the piece.
     chunk = b"1a\r\n" + b"x" * 23 + b"\r\n" + b"x\r\n"
